@@ -1,0 +1,3 @@
+//! A stdio MCP server with six SQLite tools.
+
+fn main() {}

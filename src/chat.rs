@@ -1,0 +1,1 @@
+//! The `chat` room: the turn loop, model -> tools -> model, for every API, streaming or not.

@@ -1,0 +1,23 @@
+//! Plain data shared by every room: messages, requests, replies, tools, principals and ids.
+//!
+//! Promises: no I/O, no async, no knowledge of any adapter. JSON that the gateway does not need to understand stays
+//! the sender's own bytes ([`bytes::Bytes`] slices of the original body), so forwarding it costs a copy and no parse.
+
+pub mod chunk;
+pub mod completion;
+pub mod ids;
+pub mod message;
+pub mod principal;
+pub mod reply;
+pub mod tool;
+
+pub use chunk::{ChoiceDelta, Chunk, ToolCallDelta};
+pub use completion::{CompletionRequest, RequestError};
+pub use ids::{RequestId, SessionId};
+pub use message::{MessageHead, RawMessage};
+pub use principal::{Principal, PrincipalKind};
+pub use reply::{Completion, CompletionChoice, FinishReason, Usage};
+pub use tool::{
+    ContentBlock, ToolAnnotations, ToolCall, ToolContext, ToolDefinition, ToolError, ToolErrorKind,
+    ToolResult,
+};

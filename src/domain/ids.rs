@@ -1,0 +1,109 @@
+//! Identifiers: unguessable where they grant access, traceable where they join log lines.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Characters of an id's random part: letters and digits only, so an id survives URLs, shells and double clicks.
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// Length of the random part of an id; 24 characters of 62 are 142 bits.
+const RANDOM_LENGTH: usize = 24;
+
+/// The longest id accepted from a client, in bytes.
+const MAX_ID_BYTES: usize = 128;
+
+/// A new id `prefix` + 24 characters from the operating system's random source (142 bits, unguessable).
+///
+/// Falls back to a process-seeded generator only where the operating system has no randomness to give.
+#[must_use]
+pub fn random_id(prefix: &str) -> String {
+    let mut id = String::with_capacity(prefix.len() + RANDOM_LENGTH);
+    id.push_str(prefix);
+    let mut pool = [0u8; 64];
+    while id.len() < prefix.len() + RANDOM_LENGTH {
+        if getrandom::fill(&mut pool).is_err() {
+            fastrand::fill(&mut pool);
+        }
+        for byte in pool {
+            // Rejecting the top of the range keeps every character equally likely.
+            if byte < 248 && id.len() < prefix.len() + RANDOM_LENGTH {
+                id.push(char::from(ALPHABET[usize::from(byte % 62)]));
+            }
+        }
+    }
+    id
+}
+
+/// True for ids a client may name: 1 to 128 bytes of letters, digits, `-`, `_`, `.` and `:`.
+#[must_use]
+pub fn is_sane(id: &str) -> bool {
+    !id.is_empty()
+        && id.len() <= MAX_ID_BYTES
+        && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':'))
+}
+
+macro_rules! string_id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(String);
+
+        impl $name {
+            /// A fresh random id.
+            #[must_use]
+            pub fn generate() -> Self {
+                Self(random_id($prefix))
+            }
+
+            /// The id a client sent, if it is sane (see [`is_sane`]).
+            #[must_use]
+            pub fn parse(text: &str) -> Option<Self> {
+                is_sane(text).then(|| Self(text.to_owned()))
+            }
+
+            /// The id as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+string_id!(
+    /// Names one HTTP request in the `x-request-id` header and in every log line of that request.
+    RequestId,
+    "req_"
+);
+string_id!(
+    /// Names one chat session; unguessable, and useless to anyone but its owner.
+    SessionId,
+    "ses_"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_ids_differ_and_are_sane() {
+        let ids: std::collections::HashSet<String> = (0..1000).map(|_| random_id("x_")).collect();
+        assert_eq!(ids.len(), 1000);
+        assert!(ids.iter().all(|id| is_sane(id) && id.len() == 2 + RANDOM_LENGTH));
+    }
+
+    #[test]
+    fn insane_ids_are_refused() {
+        for bad in ["", "a b", "a\n", "ä", "../x", &"x".repeat(129)] {
+            assert!(SessionId::parse(bad).is_none(), "{bad:?}");
+        }
+    }
+}

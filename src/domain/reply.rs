@@ -1,0 +1,258 @@
+//! A whole (not streamed) reply: the upstream's own bytes and the few fields the turn loop reads.
+//!
+//! Source: OpenAI Chat Completions, `chat.completion` object.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::tool::ToolCall;
+
+/// Why a model stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FinishReason {
+    /// The reply is complete.
+    Stop,
+    /// The token limit cut it.
+    Length,
+    /// The model wants tools called.
+    ToolCalls,
+    /// A filter removed content.
+    ContentFilter,
+    /// Anything else, spelled as the upstream spells it (`function_call` included).
+    Other(String),
+}
+
+impl FinishReason {
+    /// The wire spelling.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::ToolCalls => "tool_calls",
+            Self::ContentFilter => "content_filter",
+            Self::Other(text) => text,
+        }
+    }
+}
+
+impl From<String> for FinishReason {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "stop" => Self::Stop,
+            "length" => Self::Length,
+            "tool_calls" => Self::ToolCalls,
+            "content_filter" => Self::ContentFilter,
+            _ => Self::Other(text),
+        }
+    }
+}
+
+/// Token counts as the upstream reports them, unknown counters included.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Usage(pub Map<String, Value>);
+
+impl Usage {
+    /// A usage of `prompt` + `completion` tokens.
+    #[must_use]
+    pub fn of(prompt: u64, completion: u64) -> Self {
+        let counts = [
+            ("prompt_tokens", prompt),
+            ("completion_tokens", completion),
+            ("total_tokens", prompt + completion),
+        ];
+        Self(counts.into_iter().map(|(name, count)| (name.to_owned(), Value::from(count))).collect())
+    }
+
+    /// Adds every counter of `other`, nested details included; what is not a number is kept from the latest.
+    pub fn add(&mut self, other: &Self) {
+        add_counters(&mut self.0, &other.0);
+    }
+
+    /// The counter `name`, 0 when absent.
+    #[must_use]
+    pub fn count(&self, name: &str) -> u64 {
+        self.0.get(name).and_then(Value::as_u64).unwrap_or(0)
+    }
+}
+
+fn add_counters(sum: &mut Map<String, Value>, more: &Map<String, Value>) {
+    for (name, value) in more {
+        match (sum.get_mut(name), value) {
+            (Some(Value::Object(have)), Value::Object(more)) => add_counters(have, more),
+            (Some(have), Value::Number(more)) if have.is_number() => {
+                let total = match (have.as_u64(), more.as_u64()) {
+                    (Some(a), Some(b)) => Value::from(a.saturating_add(b)),
+                    _ => Value::from(have.as_f64().unwrap_or(0.0) + more.as_f64().unwrap_or(0.0)),
+                };
+                *have = total;
+            }
+            (Some(_), Value::Null) => {}
+            _ => {
+                sum.insert(name.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// One choice of a whole reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompletionChoice {
+    /// Position among the choices.
+    pub index: u64,
+    /// The text; `None` where the upstream sent null or something that is not text.
+    pub content: Option<String>,
+    /// True where the message has a refusal.
+    pub refused: bool,
+    /// The calls the model asked for.
+    pub tool_calls: Vec<ToolCall>,
+    /// True where the message carries something else a client can use (audio, a legacy function call, ...).
+    pub has_other_output: bool,
+    /// Why the model stopped.
+    pub finish_reason: Option<FinishReason>,
+}
+
+/// A whole reply.
+#[derive(Clone, Debug)]
+pub struct Completion {
+    /// The upstream's body, exactly as received.
+    pub raw: Bytes,
+    /// Its choices.
+    pub choices: Vec<CompletionChoice>,
+    /// Its token counts, if it gave any.
+    pub usage: Option<Usage>,
+}
+
+#[derive(Deserialize)]
+struct WireCompletion<'a> {
+    #[serde(borrow)]
+    choices: Vec<WireChoice<'a>>,
+    #[serde(default)]
+    usage: Option<Usage>,
+}
+
+#[derive(Deserialize)]
+struct WireChoice<'a> {
+    #[serde(default)]
+    index: Option<u64>,
+    #[serde(borrow)]
+    message: WireMessage<'a>,
+    #[serde(default)]
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct WireMessage<'a> {
+    #[serde(default, borrow)]
+    content: Option<&'a RawValue>,
+    #[serde(default)]
+    refusal: Option<String>,
+    #[serde(default)]
+    tool_calls: Option<Vec<WireToolCall>>,
+    #[serde(default, borrow)]
+    audio: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    function_call: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct WireToolCall {
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    function: Option<WireFunction>,
+}
+
+#[derive(Deserialize)]
+struct WireFunction {
+    name: String,
+    #[serde(default)]
+    arguments: Option<Value>,
+}
+
+impl Completion {
+    /// Reads a `chat.completion` body.
+    ///
+    /// # Errors
+    /// When the body is not JSON or has no `choices[].message`.
+    pub fn parse(raw: Bytes) -> Result<Self, serde_json::Error> {
+        let wire: WireCompletion<'_> = serde_json::from_slice(&raw)?;
+        let usage = wire.usage;
+        let choices = wire
+            .choices
+            .into_iter()
+            .enumerate()
+            .map(|(position, choice)| choice.into_domain(position))
+            .collect();
+        Ok(Self { raw, choices, usage })
+    }
+}
+
+impl WireChoice<'_> {
+    fn into_domain(self, position: usize) -> CompletionChoice {
+        let calls = self.message.tool_calls.unwrap_or_default();
+        CompletionChoice {
+            index: self.index.unwrap_or(position as u64),
+            content: self.message.content.and_then(content_text),
+            refused: self.message.refusal.is_some_and(|r| !r.is_empty()),
+            has_other_output: self.message.audio.is_some() || self.message.function_call.is_some(),
+            tool_calls: calls.into_iter().filter_map(WireToolCall::into_domain).collect(),
+            finish_reason: self.finish_reason.map(FinishReason::from),
+        }
+    }
+}
+
+impl WireToolCall {
+    /// `None` for custom (non-function) tools: those are always the client's.
+    fn into_domain(self) -> Option<ToolCall> {
+        let function = self.function?;
+        let arguments = match function.arguments {
+            Some(Value::String(text)) => text,
+            // Some upstreams send the arguments as an object instead of as JSON text.
+            Some(value) => value.to_string(),
+            None => String::new(),
+        };
+        let id = self.id.filter(|id| !id.is_empty()).unwrap_or_else(|| super::ids::random_id("call_"));
+        Some(ToolCall { id, name: function.name, arguments })
+    }
+}
+
+/// Text of a `content` value: the string, or the text parts of an array joined.
+pub(super) fn content_text(raw: &RawValue) -> Option<String> {
+    let text = raw.get();
+    if text.starts_with('"') {
+        return serde_json::from_str(text).ok();
+    }
+    let parts: Vec<Value> = serde_json::from_str(text).ok()?;
+    Some(parts.iter().filter_map(|part| part.get("text")?.as_str()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_calls_and_usage() {
+        let body = r#"{"id":"x","choices":[{"index":0,"message":{"role":"assistant","content":null,"refusal":null,
+            "tool_calls":[{"id":"c1","type":"function","function":{"name":"t","arguments":"{\"a\":1}"}}]},
+            "finish_reason":"tool_calls"}],"usage":{"prompt_tokens":3,"prompt_tokens_details":{"cached_tokens":1}}}"#;
+        let reply = Completion::parse(Bytes::from(body)).unwrap();
+        assert_eq!(reply.choices[0].tool_calls[0].arguments, r#"{"a":1}"#);
+        assert_eq!(reply.choices[0].finish_reason, Some(FinishReason::ToolCalls));
+        assert_eq!(reply.usage.unwrap().count("prompt_tokens"), 3);
+    }
+
+    #[test]
+    fn usage_adds_nested_counters() {
+        let mut sum: Usage =
+            serde_json::from_str(r#"{"prompt_tokens":3,"d":{"cached":1},"x":null}"#).unwrap();
+        sum.add(&serde_json::from_str(r#"{"prompt_tokens":4,"d":{"cached":2,"new":5},"x":1}"#).unwrap());
+        assert_eq!(
+            serde_json::to_string(&sum).unwrap(),
+            r#"{"prompt_tokens":7,"d":{"cached":3,"new":5},"x":1}"#
+        );
+    }
+}

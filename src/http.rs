@@ -1,0 +1,1 @@
+//! The `http` room: every HTTP endpoint; the only room that knows axum.

@@ -1,0 +1,3 @@
+//! The `witgate` binary: a thin shell over the library's command line.
+
+fn main() {}

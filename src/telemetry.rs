@@ -1,0 +1,1 @@
+//! Logging set-up: human or JSON lines on standard error, filtered by configuration or `RUST_LOG`.

@@ -1,0 +1,41 @@
+//! The `tools` room: the port to tools, and the registry every API calls them through.
+//!
+//! Adapters bring tools in ([`ToolSource`]); the registry names, validates, times, retries, bounds and logs every call,
+//! so that an adapter only has to make it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::{Map, Value};
+use tokio::sync::watch;
+
+use crate::domain::{ToolContext, ToolDefinition, ToolError, ToolResult};
+
+/// One callable tool.
+#[async_trait]
+pub trait Tool: Send + Sync {
+    /// What the tool is; `name` is the server's own name for it, before the registry makes it canonical.
+    fn definition(&self) -> &ToolDefinition;
+
+    /// Calls the tool with arguments that have been validated. Dropping the future cancels the call at its server.
+    ///
+    /// # Errors
+    /// [`ToolError`] where there is no result at all; a tool's own failure is a result with `is_error`.
+    async fn call(
+        &self,
+        arguments: Map<String, Value>,
+        context: &ToolContext,
+    ) -> Result<ToolResult, ToolError>;
+}
+
+/// A provider of tools that may come and go.
+pub trait ToolSource: Send + Sync {
+    /// The name of the server or plugin, unique in the configuration.
+    fn name(&self) -> &str;
+
+    /// The tools it offers now; none while it is down.
+    fn tools(&self) -> Vec<Arc<dyn Tool>>;
+
+    /// Changes whenever [`Self::tools`] would answer something else.
+    fn changes(&self) -> watch::Receiver<u64>;
+}
