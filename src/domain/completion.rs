@@ -60,7 +60,7 @@ impl CompletionRequest {
         for (key, value) in fields {
             match key.as_ref() {
                 "model" => {
-                    request.model = typed::<Option<String>>("model", "a string", value)?.unwrap_or_default()
+                    request.model = typed::<Option<String>>("model", "a string", value)?.unwrap_or_default();
                 }
                 "messages" => {
                     request.messages = parse_messages(body, value)?;
