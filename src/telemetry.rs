@@ -1,1 +1,128 @@
-//! Logging set-up: human or JSON lines on standard error, filtered by configuration or `RUST_LOG`.
+//! Logging: one subscriber for the whole process, written to stderr so that stdout stays the program's own.
+//!
+//! Only `main`, `cli` and `gateway` set it up; every other room just uses `tracing`'s macros.
+
+use std::io::IsTerminal;
+
+use serde::Deserialize;
+use tracing::subscriber::set_global_default;
+use tracing_subscriber::EnvFilter;
+
+/// The `[log]` section.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// `off`, `error`, `warn`, `info`, `debug` or `trace`, also per module: `info,witgate::llm=debug`. Default `info`.
+    /// `RUST_LOG` wins over it.
+    pub level: String,
+    /// How lines look. Default `human`.
+    pub format: Format,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: Format::Human }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Text for people, in colour on a terminal unless `NO_COLOR` is set.
+    #[default]
+    Human,
+    /// One JSON object a line, for log collectors.
+    Json,
+}
+
+/// Why logging could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The filter is not one.
+    #[error("{place}: {filter:?} is not a log filter: {problem}; an example is \"info,witgate::llm=debug\"")]
+    Filter {
+        /// `log.level` or `RUST_LOG`.
+        place: &'static str,
+        /// What was given.
+        filter: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A subscriber was installed before.
+    #[error("logging is set up already")]
+    AlreadySet,
+}
+
+/// Sets up logging for the process. `rust_log` is the value of `RUST_LOG`, if it is set.
+///
+/// # Errors
+/// When the filter is invalid or logging was set up before.
+pub fn init(config: &Config, rust_log: Option<&str>) -> Result<(), TelemetryError> {
+    let filter = filter(config, rust_log)?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let installed = match config.format {
+        Format::Human => {
+            let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+            set_global_default(lines.with_ansi(!plain && std::io::stderr().is_terminal()).finish())
+        }
+        // The list of spans carries the request's fields also where a narrower span is current.
+        Format::Json => {
+            set_global_default(lines.json().flatten_event(true).with_current_span(false).finish())
+        }
+    };
+    installed.map_err(|_| TelemetryError::AlreadySet)
+}
+
+/// The filter that counts.
+fn filter(config: &Config, rust_log: Option<&str>) -> Result<EnvFilter, TelemetryError> {
+    let (place, text) = match rust_log.map(str::trim).filter(|text| !text.is_empty()) {
+        Some(text) => ("RUST_LOG", text),
+        None => ("log.level", config.level.trim()),
+    };
+    let wrong = |problem: String| TelemetryError::Filter { place, filter: text.to_owned(), problem };
+    if place == "log.level" {
+        check_level_names(text).map_err(wrong)?;
+    }
+    EnvFilter::builder().parse(text).map_err(|error| wrong(error.to_string()))
+}
+
+/// A word that is no level would count as a module's name and silence everything else: a typo must not do that.
+fn check_level_names(text: &str) -> Result<(), String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let words = text.split(',').map(str::trim).filter(|word| !word.contains(['=', '[']));
+    for word in words {
+        if !LEVELS.contains(&word.to_ascii_lowercase().as_str()) {
+            return Err(format!("{word:?} is not one of {}", LEVELS.join(", ")));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn level(level: &str, rust_log: Option<&str>) -> Result<String, String> {
+        let config = Config { level: level.to_owned(), ..Config::default() };
+        filter(&config, rust_log).map(|filter| filter.to_string()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn rust_log_wins_unless_empty() {
+        assert_eq!(level("info", None).unwrap(), "info");
+        assert_eq!(level("info", Some("")).unwrap(), "info");
+        assert_eq!(level("info", Some("witgate=debug")).unwrap(), "witgate=debug");
+        assert_eq!(level("WARN,witgate::llm=trace", None).unwrap(), "witgate::llm=trace,warn");
+    }
+
+    #[test]
+    fn a_wrong_filter_is_named() {
+        let wanted = "log.level: \"inf\" is not a log filter: \"inf\" is not one of off, error, warn, info, debug, \
+                      trace; an example is \"info,witgate::llm=debug\"";
+        assert_eq!(level("inf", None).unwrap_err(), wanted);
+        let error = level("info", Some("witgate=loud")).unwrap_err();
+        assert!(error.starts_with("RUST_LOG: \"witgate=loud\" is not a log filter: "), "{error}");
+        assert!(level("", None).unwrap_err().starts_with("log.level: \"\" is not a log filter"));
+    }
+}
