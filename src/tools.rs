@@ -4,6 +4,7 @@
 //! so that an adapter only has to make it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
@@ -26,6 +27,11 @@ pub trait Tool: Send + Sync {
         arguments: Map<String, Value>,
         context: &ToolContext,
     ) -> Result<ToolResult, ToolError>;
+
+    /// How long a call may take, retries included, where the server's own configuration says so.
+    fn timeout(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// A provider of tools that may come and go.
@@ -36,6 +42,6 @@ pub trait ToolSource: Send + Sync {
     /// The tools it offers now; none while it is down.
     fn tools(&self) -> Vec<Arc<dyn Tool>>;
 
-    /// Changes whenever [`Self::tools`] would answer something else.
+    /// Changes whenever [`Self::tools`] would answer something else: first the tools, then the number.
     fn changes(&self) -> watch::Receiver<u64>;
 }
