@@ -114,8 +114,8 @@ impl Settings {
     /// The section `name` as its room's struct; the struct's default when nothing sets any of it.
     ///
     /// # Errors
-    /// A key that the struct does not have, or a value of the wrong type: where it was written, the key, what was
-    /// expected and the nearest right name.
+    /// Keys that the struct does not have and values of the wrong type, one a line: where it was written, the key, what
+    /// was expected and the nearest right name.
     pub fn section<T: DeserializeOwned + Default>(&self, name: &str) -> anyhow::Result<T> {
         Ok(self.value(name)?.unwrap_or_default())
     }
@@ -127,7 +127,10 @@ impl Settings {
     pub fn value<T: DeserializeOwned>(&self, name: &str) -> anyhow::Result<Option<T>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
         match self.root.get(name) {
-            Some(node) => Ok(Some(deserialize::from_node(node).map_err(|error| error.within(name))?)),
+            Some(node) => match deserialize::from_section(name, node) {
+                Ok(value) => Ok(Some(value)),
+                Err(problems) => Err(anyhow!(problems.join("\n"))),
+            },
             None => Ok(None),
         }
     }

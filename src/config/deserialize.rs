@@ -3,18 +3,41 @@
 //! The text of a variable is read as what the struct asks for: `4` is a number for a port and a string for a model id.
 
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
-use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor,
-};
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
 
 use super::error::Error;
 use super::file::parse_value;
 use super::value::{Entry, Node, Origin, Table, Value};
 
+/// More than anyone reads at once.
+const MAX_PROBLEMS: usize = 20;
+
 /// Reads `node`; errors name the keys below it.
 pub(super) fn from_node<T: DeserializeOwned>(node: &Node) -> Result<T, Error> {
     T::deserialize(Reader(node)).map_err(|error| error.at(&node.origin))
+}
+
+/// Reads `node`, the value of the key `name`, and finds as many of its faults as it can.
+pub(super) fn from_section<T: DeserializeOwned>(name: &str, node: &Node) -> Result<T, Vec<String>> {
+    let mut problems = Vec::new();
+    let mut rest = node.clone();
+    while problems.len() < MAX_PROBLEMS {
+        let error = match from_node(&rest) {
+            Ok(value) if problems.is_empty() => return Ok(value),
+            Ok(_) => break,
+            Err(error) => error,
+        };
+        let faulty = error.faulty();
+        // A key that is missing now may be one that was taken out because its value is wrong.
+        if faulty.is_some() || problems.is_empty() {
+            problems.push(error.within(name).to_string());
+        }
+        if !faulty.is_some_and(|path| rest.remove(&path)) {
+            break;
+        }
+    }
+    Err(problems)
 }
 
 /// What the text of a variable has to be read as.
@@ -147,7 +170,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _name: &'static str,
-        _variants: &'static [&'static str],
+        variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
         match &self.0.value {
@@ -156,7 +179,11 @@ impl<'de> Deserializer<'de> for Reader<'_> {
                 let entries = Entries { entries: table.0.iter(), value: None };
                 visitor.visit_enum(MapAccessDeserializer::new(entries))
             }
-            _ => visitor.visit_enum(NoVariant(self)),
+            // Handed on as it is, a number would count as the position of a variant.
+            other => {
+                let wanted = format!("one of {}", variants.join(", "));
+                Err(serde::de::Error::invalid_type(unexpected(other), &wanted.as_str()))
+            }
         }
         .map_err(|error: Error| error.at(&self.0.origin))
     }
@@ -166,42 +193,16 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     }
 }
 
-/// A value that names no variant: asking for one gives the type error.
-struct NoVariant<'a>(Reader<'a>);
-
-impl<'de> EnumAccess<'de> for NoVariant<'_> {
-    type Error = Error;
-    type Variant = NoContent;
-
-    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, NoContent), Error> {
-        seed.deserialize(self.0).map(|variant| (variant, NoContent))
-    }
-}
-
-/// The content of a variant that has none.
-struct NoContent;
-
-impl<'de> VariantAccess<'de> for NoContent {
-    type Error = Error;
-
-    fn unit_variant(self) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, _seed: S) -> Result<S::Value, Error> {
-        Err(Error::other("needs a value"))
-    }
-
-    fn tuple_variant<V: Visitor<'de>>(self, _len: usize, _visitor: V) -> Result<V::Value, Error> {
-        Err(Error::other("needs a list"))
-    }
-
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        _fields: &'static [&'static str],
-        _visitor: V,
-    ) -> Result<V::Value, Error> {
-        Err(Error::other("needs a table"))
+/// What serde calls a value that is not text.
+fn unexpected(value: &Value) -> Unexpected<'_> {
+    match value {
+        Value::Null => Unexpected::Unit,
+        Value::Bool(value) => Unexpected::Bool(*value),
+        Value::Integer(value) => Unexpected::Signed(*value),
+        Value::Float(value) => Unexpected::Float(*value),
+        Value::String(text) | Value::Text(text) => Unexpected::Str(text),
+        Value::List(_) => Unexpected::Seq,
+        Value::Table(_) => Unexpected::Map,
     }
 }
 

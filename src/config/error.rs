@@ -50,6 +50,22 @@ impl Error {
         self
     }
 
+    /// The key that is at fault, to be taken out to see what else is wrong; none where taking it out cannot help.
+    pub(super) fn faulty(&self) -> Option<Vec<String>> {
+        let mut path = self.path.clone();
+        match self.problem.as_ref() {
+            Problem::UnknownKey { key, .. } => path.push(key.clone()),
+            Problem::MissingKey { .. } => return None,
+            _ => {
+                // Without one item, the positions of the others would no longer be those in the file.
+                while path.last().is_some_and(|last| last.starts_with('[')) {
+                    path.pop();
+                }
+            }
+        }
+        (!path.is_empty()).then_some(path)
+    }
+
     fn key(&self, last: Option<&str>) -> String {
         let mut out = String::new();
         for part in self.path.iter().map(String::as_str).chain(last) {

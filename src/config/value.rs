@@ -119,6 +119,27 @@ impl Node {
         }
     }
 
+    /// Takes the key at `path` out; list positions are `[n]`. False when it is not there.
+    pub(super) fn remove(&mut self, path: &[String]) -> bool {
+        let Some((first, rest)) = path.split_first() else { return false };
+        match &mut self.value {
+            Value::Table(table) if rest.is_empty() => {
+                let before = table.0.len();
+                table.0.retain(|entry| entry.key != *first);
+                table.0.len() < before
+            }
+            Value::Table(table) => {
+                let entry = table.0.iter_mut().find(|entry| entry.key == *first);
+                entry.is_some_and(|entry| entry.node.remove(rest))
+            }
+            Value::List(items) => {
+                let position = first.trim_matches(['[', ']']).parse::<usize>();
+                position.ok().and_then(|at| items.get_mut(at)).is_some_and(|item| item.remove(rest))
+            }
+            _ => false,
+        }
+    }
+
     /// Puts `value` at `path` below this node; tables and list items on the way are made as needed.
     fn set(&mut self, path: &[String], value: Self) {
         let Some((first, rest)) = path.split_first() else {
