@@ -2,11 +2,89 @@
 //!
 //! A session belongs to the principal who started it and to nobody else. It is appended to once per finished turn;
 //! versions make a lost update an error instead of a lost message.
+//!
+//! Promises that hold for every adapter are the functions of `contract`, which each of them runs as its tests.
+
+pub mod memory;
+pub mod sqlite;
+
+#[cfg(test)]
+mod contract;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::{RawMessage, SessionId};
+
+/// The longest page a store gives out; a larger `limit` gets this many sessions and the offset of the rest.
+pub const MAX_PAGE: u64 = 1000;
+
+/// The `[sessions]` section.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where conversations are kept. Default `sqlite`.
+    pub store: StoreKind,
+    /// The database file of the `sqlite` store; a relative path lies within `data_dir`. Default `witgate.db`.
+    pub file: PathBuf,
+    /// Hours after its last turn at which a session is forgotten; 0 keeps it for ever. Default 720 (30 days).
+    pub expire_after_hours: u64,
+    /// Minutes between two sweeps that delete expired sessions; 0 never sweeps (an expired session is invisible all
+    /// the same). Default 60.
+    pub purge_interval_minutes: u64,
+    /// Sessions the `memory` store holds; beyond it the one whose last turn is oldest is forgotten. Default 10000.
+    pub memory_max_sessions: usize,
+    /// Bytes of messages the `memory` store holds, with the same rule. Default 268435456 (256 MiB).
+    pub memory_max_bytes: usize,
+    /// Milliseconds a call to the `sqlite` store may take before it is given up as failed. Default 10000.
+    pub timeout_ms: u64,
+}
+
+/// The kinds of store there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreKind {
+    /// One file; survives restarts and power cuts.
+    #[default]
+    Sqlite,
+    /// The process's memory; bounded, and empty after a restart.
+    Memory,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            store: StoreKind::Sqlite,
+            file: PathBuf::from("witgate.db"),
+            expire_after_hours: 720,
+            purge_interval_minutes: 60,
+            memory_max_sessions: 10_000,
+            memory_max_bytes: 256 * 1024 * 1024,
+            timeout_ms: 10_000,
+        }
+    }
+}
+
+impl Config {
+    /// Time between two sweeps; `None` where there are none.
+    #[must_use]
+    pub fn purge_interval(&self) -> Option<Duration> {
+        let minutes = self.purge_interval_minutes;
+        (minutes > 0 && self.expire_after_hours > 0).then(|| Duration::from_secs(minutes.saturating_mul(60)))
+    }
+
+    /// Sessions whose last turn is older than this moment (milliseconds since the epoch) have expired.
+    fn expired_before(&self, now_ms: u64) -> u64 {
+        match self.expire_after_hours {
+            0 => 0,
+            hours => now_ms.saturating_sub(hours.saturating_mul(3_600_000)),
+        }
+    }
+}
 
 /// A stored conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,4 +165,27 @@ pub trait SessionStore: Send + Sync {
 
     /// Forgets every session that has expired and returns how many there were.
     async fn purge_expired(&self) -> Result<u64, SessionError>;
+}
+
+/// Sweeps `store` every `interval`, for as long as this future is polled; drop it to stop. A failed sweep is logged
+/// and tried again at the next interval.
+pub async fn purge_regularly(store: Arc<dyn SessionStore>, interval: Duration) {
+    loop {
+        tokio::time::sleep(interval).await;
+        match store.purge_expired().await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "deleted {count} expired chat sessions"),
+            Err(error) => tracing::warn!(%error, "could not delete expired chat sessions: {error}"),
+        }
+    }
+}
+
+/// What time it is, in milliseconds since the epoch; tests bring their own.
+type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+fn system_clock() -> Clock {
+    Arc::new(|| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }
