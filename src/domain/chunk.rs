@@ -35,8 +35,10 @@ pub struct ChoiceDelta {
     pub has_role: bool,
     /// Text added.
     pub content: Option<String>,
-    /// True when the delta adds something else a client can use (a refusal, reasoning, audio, ...).
+    /// True when the delta adds something else a client can use (a refusal, audio, a legacy function call).
     pub has_other_output: bool,
+    /// Reasoning added (`reasoning_content`), which some models want back with their tool calls.
+    pub reasoning: Option<String>,
     /// Parts of tool calls.
     pub tool_calls: Vec<ToolCallDelta>,
     /// Set on the choice's last chunk.
@@ -53,7 +55,7 @@ pub struct ToolCallDelta {
     #[serde(default)]
     pub id: Option<String>,
     /// Name and arguments.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub function: FunctionDelta,
     /// `function` or `custom`, on the first part.
     #[serde(default, rename = "type")]
@@ -114,12 +116,19 @@ struct WireDelta<'a> {
     content: Option<&'a RawValue>,
     #[serde(default)]
     tool_calls: Option<Vec<ToolCallDelta>>,
+    #[serde(default)]
+    reasoning_content: Option<String>,
     #[serde(default, borrow)]
     refusal: Option<&'a RawValue>,
     #[serde(default, borrow)]
     audio: Option<&'a RawValue>,
     #[serde(default, borrow)]
     function_call: Option<&'a RawValue>,
+}
+
+/// Takes an explicit null for a missing value.
+fn null_as_default<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<FunctionDelta, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// Keeps an explicit null apart from a missing key.
@@ -207,6 +216,7 @@ impl WireChoice<'_> {
             has_other_output: delta.refusal.is_some()
                 || delta.audio.is_some()
                 || delta.function_call.is_some(),
+            reasoning: delta.reasoning_content,
             tool_calls: delta.tool_calls.unwrap_or_default(),
             finish_reason: self.finish_reason.map(FinishReason::from),
         }

@@ -1,0 +1,320 @@
+//! Shapes the chunks of all rounds into the one stream a client sees.
+//!
+//! Promises: one id, created and model; one role per choice; the gateway's own calls never appear; one finish reason
+//! per choice, at the very end; one usage, summed, only if asked for. A chunk that already fits is forwarded as it came.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::ReplyChunk;
+use super::call_buffer::CallBuffer;
+use super::toolset::ToolSet;
+use crate::domain::chunk::Envelope;
+use crate::domain::{ChoiceDelta, Chunk, ToolCall, Usage, ids};
+use crate::response::TextCallDetector;
+
+/// The client's view of a streamed reply, across rounds.
+pub(super) struct StreamShaper {
+    model: String,
+    include_usage: bool,
+    envelope: Option<Envelope>,
+    roles_sent: Vec<u64>,
+    next_call_index: u64,
+    /// Text of the first choice the client has seen in the whole turn.
+    text: String,
+}
+
+/// What one round has produced so far.
+#[derive(Default)]
+pub(super) struct StreamRound {
+    calls: CallBuffer,
+    detector: Option<TextCallDetector>,
+    /// The chunks with a finish reason, by choice, kept until it is known whether they are the last.
+    finishes: BTreeMap<u64, Value>,
+    /// Text of the first choice in this round.
+    pub(super) text: String,
+    /// Reasoning of the first choice in this round.
+    pub(super) reasoning: String,
+    /// Tokens of this round.
+    pub(super) usage: Option<Usage>,
+    /// True once there was anything a client can use beside text and calls.
+    pub(super) has_other_output: bool,
+}
+
+/// A round's calls: typed, and as they go into the assistant message.
+pub(super) type RoundCalls = Vec<(ToolCall, Value)>;
+
+impl StreamRound {
+    /// A round; with a detector, calls are looked for in the text.
+    pub(super) fn new(detector: Option<TextCallDetector>) -> Self {
+        Self { detector, ..Self::default() }
+    }
+}
+
+impl StreamShaper {
+    /// A shaper for a reply of `model`.
+    pub(super) fn new(model: &str, include_usage: bool) -> Self {
+        Self {
+            model: model.to_owned(),
+            include_usage,
+            envelope: None,
+            roles_sent: Vec::new(),
+            next_call_index: 0,
+            text: String::new(),
+        }
+    }
+
+    /// The text of the first choice that the client has seen.
+    pub(super) fn into_text(self) -> String {
+        self.text
+    }
+
+    /// Takes an upstream chunk into `round` and returns what the client sees of it, if anything.
+    pub(super) fn shape(
+        &mut self,
+        chunk: &Chunk,
+        round: &mut StreamRound,
+        tools: &ToolSet,
+    ) -> Option<ReplyChunk> {
+        self.adopt_envelope(chunk);
+        if let Some(usage) = &chunk.usage {
+            round.usage = Some(usage.clone());
+        }
+        for choice in &chunk.choices {
+            round.has_other_output |= choice.has_other_output;
+            if let (0, Some(reasoning)) = (choice.index, &choice.reasoning) {
+                round.reasoning.push_str(reasoning);
+            }
+        }
+        if self.fits(chunk, round) {
+            let text = chunk.choices.iter().find(|c| c.index == 0).and_then(|c| c.content.clone());
+            if let Some(text) = &text {
+                round.text.push_str(text);
+                self.text.push_str(text);
+            }
+            let envelope = self.envelope.as_ref()?;
+            return Some(ReplyChunk { json: chunk.with_envelope(envelope), text });
+        }
+        self.rewrite(chunk, round, tools)
+    }
+
+    /// True for a chunk that can be forwarded as it came.
+    fn fits(&self, chunk: &Chunk, round: &StreamRound) -> bool {
+        let usage_fits = chunk.usage.is_none() && (self.include_usage || !chunk.has_usage_key);
+        usage_fits
+            && round.detector.is_none()
+            && chunk.choices.iter().all(|choice| {
+                choice.tool_calls.is_empty()
+                    && choice.finish_reason.is_none()
+                    && !choice.has_role
+                    && self.roles_sent.contains(&choice.index)
+            })
+    }
+
+    fn adopt_envelope(&mut self, chunk: &Chunk) {
+        if self.envelope.is_none() {
+            let [id, created, model] = chunk.envelope();
+            let filled = |value: &Bytes| !matches!(&value[..], b"\"\"" | b"null" | b"0");
+            self.envelope = Some(Envelope {
+                id: id.filter(filled).unwrap_or_else(|| quoted(&ids::random_id("chatcmpl-"))),
+                created: created.filter(filled).unwrap_or_else(|| Bytes::from(unix_seconds().to_string())),
+                model: model.filter(filled).unwrap_or_else(|| quoted(&self.model)),
+            });
+        }
+    }
+
+    fn rewrite(&mut self, chunk: &Chunk, round: &mut StreamRound, tools: &ToolSet) -> Option<ReplyChunk> {
+        let mut value: Value = serde_json::from_slice(&chunk.raw).ok()?;
+        self.set_usage_key(&mut value);
+        let mut shown_text = None;
+        let mut shown = Vec::new();
+        let choices =
+            value.get_mut("choices").and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default();
+        let had_choices = !choices.is_empty();
+        for (mut json, choice) in choices.into_iter().zip(&chunk.choices) {
+            let text = self.rewrite_choice(&mut json, choice, round, tools);
+            if let Some(reason) =
+                json.get_mut("finish_reason").filter(|reason| !reason.is_null()).map(Value::take)
+            {
+                let mut last = json.clone();
+                last["delta"] = json!({});
+                last["finish_reason"] = reason;
+                let mut finish = value.clone();
+                finish["choices"] = json!([last]);
+                round.finishes.insert(choice.index, finish);
+            }
+            if choice.index == 0 {
+                shown_text = text;
+            }
+            if json.get("delta").and_then(Value::as_object).is_some_and(|delta| !delta.is_empty()) {
+                shown.push(json);
+            }
+        }
+        // A chunk that only carried usage, or that has nothing left for the client, is not sent.
+        if shown.is_empty() && (had_choices || chunk.usage.is_some()) {
+            return None;
+        }
+        value["choices"] = Value::from(shown);
+        Some(self.chunk_of(value, shown_text))
+    }
+
+    /// Rewrites one choice in place and returns the text the client sees of it.
+    fn rewrite_choice(
+        &mut self,
+        json: &mut Value,
+        choice: &ChoiceDelta,
+        round: &mut StreamRound,
+        tools: &ToolSet,
+    ) -> Option<String> {
+        let delta = json.get_mut("delta").and_then(Value::as_object_mut)?;
+        if self.roles_sent.contains(&choice.index) {
+            delta.shift_remove("role");
+        } else if !delta.is_empty() {
+            delta.shift_remove("role");
+            delta.shift_insert(0, "role".to_owned(), json!("assistant"));
+            self.roles_sent.push(choice.index);
+        }
+        if let Some(Value::Array(raw)) = delta.shift_remove("tool_calls") {
+            let shown = round.calls.push(&choice.tool_calls, &raw, tools, &mut self.next_call_index);
+            if !shown.is_empty() {
+                delta.insert("tool_calls".to_owned(), Value::from(shown));
+            }
+        }
+        let mut text = choice.content.clone();
+        if choice.index == 0
+            && let (Some(detector), Some(content)) = (&mut round.detector, &text)
+        {
+            let visible = detector.push(content);
+            if visible.is_empty() {
+                delta.shift_remove("content");
+            } else {
+                delta.insert("content".to_owned(), json!(visible));
+            }
+            text = Some(visible).filter(|visible| !visible.is_empty());
+        }
+        if choice.index == 0
+            && let Some(text) = &text
+        {
+            round.text.push_str(text);
+            self.text.push_str(text);
+        }
+        text
+    }
+
+    /// Ends a round: the calls it holds, and a chunk with what had been held back.
+    pub(super) fn end_round(
+        &mut self,
+        round: &mut StreamRound,
+        tools: &ToolSet,
+    ) -> (RoundCalls, Option<ReplyChunk>) {
+        let mut delta = serde_json::Map::new();
+        let late = round.calls.finish(tools, &mut self.next_call_index);
+        if !late.is_empty() {
+            delta.insert("tool_calls".to_owned(), Value::from(late));
+        }
+        let mut calls = std::mem::take(&mut round.calls).into_calls();
+        let mut text = None;
+        if let Some(detector) = round.detector.take() {
+            let (rest, found) = detector.finish();
+            if !rest.is_empty() {
+                delta.insert("content".to_owned(), json!(rest));
+                round.text.push_str(&rest);
+                self.text.push_str(&rest);
+                text = Some(rest);
+            }
+            let found = found.into_iter().map(|call| (crate::domain::message::call_json(&call), call));
+            let mut shown = Vec::new();
+            for (wire, call) in found {
+                if matches!(tools.owner(&call.name), super::toolset::Owner::Client) {
+                    let mut part = wire.clone();
+                    part["index"] = json!(self.next_call_index);
+                    self.next_call_index += 1;
+                    shown.push(part);
+                }
+                calls.push((call, wire));
+            }
+            if !shown.is_empty() {
+                delta.insert("tool_calls".to_owned(), Value::from(shown));
+            }
+        }
+        if delta.is_empty() {
+            return (calls, None);
+        }
+        let chunk = self.bare_chunk(delta, &Value::Null);
+        (calls, Some(self.chunk_of(chunk, text)))
+    }
+
+    /// The last chunks of the reply: a finish reason per choice, then the usage if the client wants it.
+    /// `calls_shown` makes the reason `tool_calls`, whatever the upstream called it.
+    pub(super) fn finish(
+        &mut self,
+        round: StreamRound,
+        calls_shown: bool,
+        usage: Option<&Usage>,
+    ) -> Vec<ReplyChunk> {
+        let mut out = Vec::new();
+        let mut finishes = round.finishes;
+        if finishes.is_empty() {
+            finishes.insert(0, self.bare_chunk(serde_json::Map::new(), &json!("stop")));
+        }
+        for (index, mut value) in finishes {
+            let reason = &mut value["choices"][0]["finish_reason"];
+            // Calls that were all the gateway's leave no `tool_calls` behind, and calls for the client always say so.
+            if index == 0 && calls_shown {
+                *reason = json!("tool_calls");
+            } else if index == 0 && self.next_call_index == 0 && *reason == "tool_calls" {
+                *reason = json!("stop");
+            }
+            out.push(self.chunk_of(value, None));
+        }
+        if let (true, Some(usage)) = (self.include_usage, usage) {
+            let mut value = self.bare_chunk(serde_json::Map::new(), &Value::Null);
+            value["choices"] = json!([]);
+            value["usage"] = Value::Object(usage.0.clone());
+            out.push(self.chunk_of(value, None));
+        }
+        out
+    }
+
+    fn bare_chunk(&mut self, mut delta: serde_json::Map<String, Value>, reason: &Value) -> Value {
+        if !self.roles_sent.contains(&0) && !delta.is_empty() {
+            delta.shift_insert(0, "role".to_owned(), json!("assistant"));
+            self.roles_sent.push(0);
+        }
+        let mut value = json!({"id": "", "object": "chat.completion.chunk", "created": 0, "model": "",
+            "choices": [{"index": 0, "delta": delta, "logprobs": null, "finish_reason": reason}]});
+        self.set_usage_key(&mut value);
+        value
+    }
+
+    /// `usage` is null on every chunk but the last when the client wants usage, and absent otherwise.
+    fn set_usage_key(&self, value: &mut Value) {
+        let Some(fields) = value.as_object_mut() else { return };
+        if self.include_usage {
+            fields.insert("usage".to_owned(), Value::Null);
+        } else {
+            fields.shift_remove("usage");
+        }
+    }
+
+    fn chunk_of(&self, mut value: Value, text: Option<String>) -> ReplyChunk {
+        if let (Some(envelope), Some(fields)) = (&self.envelope, value.as_object_mut()) {
+            for (name, json) in
+                [("id", &envelope.id), ("created", &envelope.created), ("model", &envelope.model)]
+            {
+                fields.insert(name.to_owned(), serde_json::from_slice(json).unwrap_or(Value::Null));
+            }
+        }
+        ReplyChunk { json: Bytes::from(value.to_string()), text }
+    }
+}
+
+fn quoted(text: &str) -> Bytes {
+    Bytes::from(Value::from(text).to_string())
+}
+
+fn unix_seconds() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,322 @@
+//! The turn loop: ask the model, run the gateway's calls, ask again, until there is an answer for the client.
+//!
+//! One loop for whole and streamed replies; they differ only in how a round's reply comes in ([`RoundReply`]) and how
+//! the end is told. The turn is one future: dropping it cancels the upstream request and all running tools.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+
+use super::hidden_calls::HiddenRound;
+use super::shape::{RoundCalls, StreamRound, StreamShaper};
+use super::tool_run::{self, Events, PendingCall};
+use super::toolset::{Owner, ToolSet};
+use super::whole::WholeRound;
+use super::{ChatError, ChatErrorKind, ReplyEvent, TurnContext, prompt, tokens};
+use crate::chat::engine::EngineParts;
+use crate::domain::{CompletionRequest, RawMessage, SessionId, ToolCall, ToolResult, Usage};
+use crate::llm::{ResolvedModel, ToolMode};
+use crate::response::TextCallDetector;
+
+/// One turn, ready to run.
+pub(super) struct Turn {
+    pub(super) parts: EngineParts,
+    pub(super) model: ResolvedModel,
+    pub(super) request: CompletionRequest,
+    pub(super) tools: ToolSet,
+    pub(super) context: TurnContext,
+    pub(super) session_id: Option<SessionId>,
+}
+
+/// What a finished turn leaves behind.
+pub(super) struct TurnOutcome {
+    /// The `chat.completion` body, for whole replies.
+    pub(super) body: Bytes,
+    /// Text of the first choice that the client has seen.
+    pub(super) text: String,
+    /// Tokens of all rounds.
+    pub(super) usage: Option<Usage>,
+    /// The messages the turn adds to a conversation: calls, results, and the answer.
+    pub(super) messages: Vec<RawMessage>,
+}
+
+/// A round's reply in either form.
+enum RoundReply {
+    Whole(WholeRound),
+    Stream(StreamRound),
+}
+
+/// What the rounds so far have added up to.
+#[derive(Default)]
+struct Progress {
+    rounds: u32,
+    empty_replies: u32,
+    usage: Option<Usage>,
+    messages: Vec<RawMessage>,
+    tools_ran: bool,
+}
+
+impl Turn {
+    /// Runs the turn; events go to `events` where the reply is streamed.
+    pub(super) async fn run(self, events: Events) -> Result<TurnOutcome, ChatError> {
+        let limit_ms = self.parts.config.turn_timeout_ms;
+        let mut progress = Progress::default();
+        let outcome =
+            tokio::time::timeout(Duration::from_millis(limit_ms), self.rounds(&events, &mut progress)).await;
+        let outcome = outcome.unwrap_or_else(|_| Err(ChatErrorKind::TurnTimeout(limit_ms).into()));
+        outcome.map_err(|error| ChatError { tools_ran: progress.tools_ran, ..error })
+    }
+
+    async fn rounds(mut self, events: &Events, progress: &mut Progress) -> Result<TurnOutcome, ChatError> {
+        let mut shaper = StreamShaper::new(&self.model.id, self.request.include_usage());
+        let max_rounds = self.parts.config.max_tool_rounds.max(1);
+        loop {
+            progress.rounds += 1;
+            let last = progress.rounds >= max_rounds;
+            let request = self.round_request(progress.rounds, last);
+            let (reply, calls) = self.ask(&request, &mut shaper, events).await?;
+            self.add_usage(&request, &reply, &calls, progress).await;
+            let (ours, clients) = self.split(&calls);
+            if last && !ours.is_empty() && reply.text().is_empty() {
+                return Err(ChatErrorKind::RoundLimit(max_rounds).into());
+            }
+            if ours.is_empty() || last {
+                if clients.is_empty() && reply.is_empty() {
+                    self.count_empty_reply(progress)?;
+                    continue;
+                }
+                return Ok(self.finish(reply, &calls, shaper, events, progress).await);
+            }
+            progress.tools_ran |= ours.iter().any(|pending| pending.may_have_side_effects());
+            let results = tool_run::run(
+                ours,
+                &self.context,
+                self.session_id.as_ref(),
+                self.parts.config.max_parallel_tools,
+                events,
+            )
+            .await;
+            if !clients.is_empty() {
+                self.hide(&reply, &calls, &clients, &results);
+                return Ok(self.finish(reply, &calls, shaper, events, progress).await);
+            }
+            self.go_on(&reply, &calls, &results, progress);
+        }
+    }
+
+    /// The request of one round.
+    fn round_request(&self, round: u32, last: bool) -> CompletionRequest {
+        let mut request = self.request.clone();
+        if self.tools.gateway_is_empty() {
+            if self.model.tool_mode == ToolMode::Text && !self.tools.is_empty() {
+                prompt::lower_to_text(&mut request);
+            }
+            return request;
+        }
+        request.tools = self.tools.entries();
+        if last {
+            request.tool_choice = Some(Bytes::from_static(b"\"none\""));
+        } else if round > 1 {
+            // A forced choice was for the first round; kept, it would make the model call tools forever.
+            request.tool_choice = request.tool_choice.filter(|choice| choice[..] == *b"\"auto\"");
+        }
+        if self.model.tool_mode == ToolMode::Text {
+            if last {
+                request.tools.clear();
+            }
+            prompt::lower_to_text(&mut request);
+        }
+        request
+    }
+
+    /// Asks the model once; streamed chunks reach the client while they come in.
+    async fn ask(
+        &self,
+        request: &CompletionRequest,
+        shaper: &mut StreamShaper,
+        events: &Events,
+    ) -> Result<(RoundReply, RoundCalls), ChatError> {
+        let request_id = &self.context.request_id;
+        let detector = (self.model.tool_mode == ToolMode::Text && !self.tools.is_empty()).then(|| {
+            let tools = self.tools.clone();
+            TextCallDetector::new(move |name| tools.knows(name))
+        });
+        if !request.stream {
+            let completion = self.model.model.complete(request, request_id).await?;
+            let mut round = WholeRound::new(completion, detector);
+            let calls = round.take_calls();
+            return Ok((RoundReply::Whole(round), calls));
+        }
+        let mut round = StreamRound::new(detector);
+        let mut chunks = self.model.model.stream(request, request_id).await?;
+        while let Some(chunk) = chunks.next().await {
+            if let Some(shown) = shaper.shape(&chunk?, &mut round, &self.tools) {
+                tool_run::emit(events, ReplyEvent::Chunk(shown)).await;
+            }
+        }
+        let (calls, held_back) = shaper.end_round(&mut round, &self.tools);
+        if let Some(shown) = held_back {
+            tool_run::emit(events, ReplyEvent::Chunk(shown)).await;
+        }
+        Ok((RoundReply::Stream(round), calls))
+    }
+
+    async fn add_usage(
+        &self,
+        request: &CompletionRequest,
+        reply: &RoundReply,
+        calls: &RoundCalls,
+        progress: &mut Progress,
+    ) {
+        // A stream whose client did not ask for usage need not have any.
+        let wanted = !request.stream || request.include_usage();
+        let round = match reply.usage() {
+            Some(usage) => usage.clone(),
+            None if wanted => {
+                let mut text = reply.text().to_owned();
+                calls.iter().for_each(|(call, _)| text.push_str(&call.arguments));
+                tokens::estimate(&request.messages, &text).await
+            }
+            None => return,
+        };
+        match &mut progress.usage {
+            Some(sum) => sum.add(&round),
+            None => progress.usage = Some(round),
+        }
+    }
+
+    /// The gateway's calls, and the ids of the client's.
+    fn split(&self, calls: &RoundCalls) -> (Vec<PendingCall>, Vec<String>) {
+        let (mut ours, mut clients) = (Vec::new(), Vec::new());
+        for (call, wire) in calls {
+            match self.tools.owner_of(call, wire) {
+                Owner::Client => clients.push(call.id.clone()),
+                Owner::Gateway(tool) => ours.push(PendingCall { call: call.clone(), tool: Some(tool) }),
+                Owner::Nobody => ours.push(PendingCall { call: call.clone(), tool: None }),
+            }
+        }
+        (ours, clients)
+    }
+
+    fn count_empty_reply(&self, progress: &mut Progress) -> Result<(), ChatError> {
+        progress.empty_replies += 1;
+        if progress.empty_replies > self.parts.config.empty_reply_retries {
+            return Err(ChatErrorKind::EmptyReply(progress.empty_replies).into());
+        }
+        tracing::warn!(request_id = %self.context.request_id, model = %self.model.id, "empty reply; asking again");
+        progress.rounds -= 1;
+        Ok(())
+    }
+
+    /// Adds calls and results to the conversation for the next round.
+    fn go_on(
+        &mut self,
+        reply: &RoundReply,
+        calls: &RoundCalls,
+        results: &[(ToolCall, ToolResult)],
+        progress: &mut Progress,
+    ) {
+        let mut messages = vec![reply.assistant_message(calls)];
+        messages.extend(prompt::result_messages(results, self.parts.config.tool_images));
+        self.request.messages.extend(messages.iter().cloned());
+        progress.messages.extend(messages);
+    }
+
+    /// Remembers the gateway's part of a mixed reply for when the client comes back.
+    fn hide(
+        &self,
+        reply: &RoundReply,
+        calls: &RoundCalls,
+        clients: &[String],
+        results: &[(ToolCall, ToolResult)],
+    ) {
+        let ids: Vec<&str> = clients.iter().map(String::as_str).collect();
+        let round = HiddenRound {
+            assistant: reply.assistant_message(calls),
+            // Images would have to follow the client's results, whose place is not known yet.
+            results: prompt::result_messages(results, false),
+        };
+        self.parts.hidden_calls.remember(&self.context.principal, &ids, round);
+    }
+
+    async fn finish(
+        self,
+        reply: RoundReply,
+        calls: &RoundCalls,
+        mut shaper: StreamShaper,
+        events: &Events,
+        progress: &mut Progress,
+    ) -> TurnOutcome {
+        let is_clients =
+            |(call, wire): &&(ToolCall, Value)| matches!(self.tools.owner_of(call, wire), Owner::Client);
+        let shown: RoundCalls = calls.iter().filter(is_clients).cloned().collect();
+        let mut messages = std::mem::take(&mut progress.messages);
+        messages.push(if shown.is_empty() {
+            RawMessage::assistant(reply.text())
+        } else {
+            reply.assistant_message(&shown)
+        });
+        let usage = progress.usage.take();
+        let (body, text) = match reply {
+            RoundReply::Whole(round) => {
+                let is_first = progress.rounds == 1;
+                let text = round.text().to_owned();
+                (round.into_body(&shown, calls.len(), usage.as_ref(), is_first), text)
+            }
+            RoundReply::Stream(round) => {
+                for chunk in shaper.finish(round, !shown.is_empty(), usage.as_ref()) {
+                    tool_run::emit(events, ReplyEvent::Chunk(chunk)).await;
+                }
+                (Bytes::new(), shaper.into_text())
+            }
+        };
+        TurnOutcome { body, text, usage, messages }
+    }
+}
+
+impl PendingCall {
+    fn may_have_side_effects(&self) -> bool {
+        self.tool.as_ref().is_some_and(|tool| tool.definition.annotations.read_only_hint != Some(true))
+    }
+}
+
+impl RoundReply {
+    fn text(&self) -> &str {
+        match self {
+            Self::Whole(round) => round.text(),
+            Self::Stream(round) => &round.text,
+        }
+    }
+
+    fn usage(&self) -> Option<&Usage> {
+        match self {
+            Self::Whole(round) => round.usage(),
+            Self::Stream(round) => round.usage.as_ref(),
+        }
+    }
+
+    /// True when a client could do nothing with the reply.
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Whole(round) => round.is_empty(),
+            Self::Stream(round) => round.text.trim().is_empty() && !round.has_other_output,
+        }
+    }
+
+    fn assistant_message(&self, calls: &RoundCalls) -> RawMessage {
+        let wire: Vec<Value> = calls.iter().map(|(_, wire)| wire.clone()).collect();
+        let message = match self {
+            Self::Whole(round) => round.message(),
+            Self::Stream(round) => {
+                let mut message = json!({"role": "assistant", "content": round.text});
+                if !round.reasoning.is_empty() {
+                    message["reasoning_content"] = json!(round.reasoning);
+                }
+                message
+            }
+        };
+        prompt::assistant_message(message, &wire)
+    }
+}
