@@ -1,1 +1,27 @@
 //! The `http` room: every HTTP endpoint; the only room that knows axum.
+//!
+//! [`router`] is the whole API as one service, [`Server`] the listener that limits, serves and drains connections.
+//! The room turns requests into calls of [`crate::chat::ChatEngine`] and its answers into bytes; it decides nothing
+//! about models, tools or sessions. Errors become responses in one place (`error.rs`).
+
+mod config;
+mod error;
+mod extract;
+mod health;
+mod middleware;
+mod openai;
+mod router;
+mod server;
+mod simple_chat;
+mod sse;
+mod state;
+#[cfg(test)]
+mod tests;
+mod tool_events;
+
+pub use config::{CorsConfig, LimitsConfig, ServerConfig};
+pub use health::{Component, Health, Readiness};
+pub use middleware::cors::CorsError;
+pub use router::router;
+pub use server::{BindError, Server};
+pub use state::{App, Parts};

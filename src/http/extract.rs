@@ -1,0 +1,217 @@
+//! What handlers take out of a request: who is asking, which tools they want, a JSON body, a page of a list.
+//!
+//! The caller is known before the body is read, so that a stranger's upload is never awaited.
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::Deserialize;
+
+use super::error::ApiError;
+use super::state::App;
+use crate::access::AccessError;
+use crate::chat::TurnContext;
+use crate::domain::{Principal, RequestId};
+use crate::llm::ToolChoice;
+
+/// Sessions in a page when the client does not say, and the most it can ask for.
+const DEFAULT_PAGE: u64 = 50;
+const LARGEST_PAGE: u64 = 200;
+
+/// Who sent a request to a chat endpoint.
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub(super) principal: Principal,
+    request_id: RequestId,
+}
+
+impl Caller {
+    /// The context of a turn for this caller with `tools`.
+    pub(super) fn turn(self, tools: ToolChoice) -> TurnContext {
+        TurnContext { request_id: self.request_id, principal: self.principal, tools }
+    }
+}
+
+impl FromRequestParts<App> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let principal = app.access().chat_principal(credential(&parts.headers)?)?;
+        tracing::Span::current().record("principal", principal.id.as_str());
+        // Absent only where the router is used without its layers.
+        let request_id = parts.extensions.get().cloned().unwrap_or_else(RequestId::generate);
+        Ok(Self { principal, request_id })
+    }
+}
+
+/// The presented key: `Authorization: Bearer`, else `X-API-KEY`.
+fn credential(headers: &HeaderMap) -> Result<Option<&str>, AccessError> {
+    if let Some(value) = headers.get(header::AUTHORIZATION) {
+        let text = value.to_str().map_err(|_| AccessError::Invalid)?;
+        if let Some((scheme, key)) = text.trim().split_once(' ')
+            && scheme.eq_ignore_ascii_case("bearer")
+        {
+            return Ok(Some(key.trim()));
+        }
+    }
+    let key = headers.get("x-api-key").map(|value| value.to_str().map_err(|_| AccessError::Invalid));
+    Ok(key.transpose()?.map(str::trim))
+}
+
+/// Which of the gateway's tools the client wants: the `x-gateway-tools` header, `none` or a list of names.
+#[derive(Debug)]
+pub(super) struct WantedTools(pub(super) ToolChoice);
+
+impl FromRequestParts<App> for WantedTools {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, ApiError> {
+        let Some(value) = parts.headers.get("x-gateway-tools") else {
+            return Ok(Self(ToolChoice::All));
+        };
+        let text = value.to_str().map_err(|_| {
+            let message =
+                "the header x-gateway-tools must be `none`, `all` or a comma-separated list of tool names";
+            ApiError::bad_request(Some("x-gateway-tools"), message)
+        })?;
+        Ok(Self(tool_choice(text)))
+    }
+}
+
+fn tool_choice(text: &str) -> ToolChoice {
+    let names: Vec<&str> = text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    match names.as_slice() {
+        // An empty list asks for no tools: a client that joins its list of names may well have none.
+        [] => ToolChoice::None,
+        [only] if only.eq_ignore_ascii_case("none") => ToolChoice::None,
+        [only] if *only == "*" || only.eq_ignore_ascii_case("all") => ToolChoice::All,
+        names => ToolChoice::Only(names.iter().map(|&name| name.to_owned()).collect()),
+    }
+}
+
+/// True when the client wants to see tool progress as extra chunks: `x-gateway-events: 1`.
+pub(super) fn wants_events(headers: &HeaderMap) -> bool {
+    headers.get("x-gateway-events").is_some_and(|value| value == "1" || value == "true")
+}
+
+/// The bytes of a body that claims to be JSON, within the limits of size and time. Not parsed yet.
+#[derive(Debug)]
+pub(super) struct JsonBody(pub(super) Bytes);
+
+impl FromRequest<App> for JsonBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        if !is_json(request.headers()) {
+            return Err(ApiError::not_json());
+        }
+        let limit = app.limits().max_body_bytes;
+        if content_length(request.headers()).is_some_and(|length| length > limit as u64) {
+            return Err(ApiError::body_too_large(limit));
+        }
+        let timeout = app.limits().body_timeout();
+        match tokio::time::timeout(timeout, read(request.into_body(), limit)).await {
+            Ok(read) => read.map(Self),
+            Err(_) => Err(ApiError::body_timeout(timeout)),
+        }
+    }
+}
+
+async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::body_too_large(limit)),
+        Err(error) => {
+            tracing::debug!(%error, "the request body broke off");
+            Err(ApiError::bad_request(None, "the request body could not be read to its end"))
+        }
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
+        return false;
+    };
+    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// `?limit=&offset=` of a list.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Page {
+    pub(super) offset: u64,
+    pub(super) limit: u64,
+}
+
+impl FromRequestParts<App> for Page {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        #[derive(Deserialize)]
+        struct Wanted {
+            limit: Option<u64>,
+            offset: Option<u64>,
+        }
+        let wanted = Query::<Wanted>::from_request_parts(parts, app).await;
+        let Query(Wanted { limit, offset }) = wanted.map_err(|_| {
+            ApiError::bad_request(
+                None,
+                "`limit` and `offset` in the query must be whole numbers, each given once",
+            )
+        })?;
+        let limit = limit.unwrap_or(DEFAULT_PAGE);
+        if !(1..=LARGEST_PAGE).contains(&limit) {
+            let message = format!("`limit` must be between 1 and {LARGEST_PAGE}, got {limit}");
+            return Err(ApiError::bad_request(Some("limit"), message));
+        }
+        Ok(Self { offset: offset.unwrap_or(0), limit })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    fn key(pairs: &[(&'static str, &str)]) -> Option<String> {
+        credential(&headers(pairs)).unwrap().map(str::to_owned)
+    }
+
+    #[test]
+    fn the_bearer_token_comes_before_the_api_key() {
+        assert_eq!(key(&[]), None);
+        assert_eq!(key(&[("authorization", "Bearer a"), ("x-api-key", "b")]).as_deref(), Some("a"));
+        assert_eq!(key(&[("authorization", "bearer  a ")]).as_deref(), Some("a"));
+        assert_eq!(key(&[("authorization", "Basic eA=="), ("x-api-key", "b")]).as_deref(), Some("b"));
+        assert_eq!(credential(&headers(&[("authorization", "Bearer ä")])), Err(AccessError::Invalid));
+    }
+
+    #[test]
+    fn tools_are_named_or_none() {
+        assert_eq!(tool_choice(" None "), ToolChoice::None);
+        assert_eq!(tool_choice(""), ToolChoice::None);
+        assert_eq!(tool_choice("all"), ToolChoice::All);
+        assert_eq!(tool_choice("a, b,,"), ToolChoice::Only(vec!["a".into(), "b".into()]));
+    }
+
+    #[test]
+    fn json_has_many_spellings_and_forms_have_none() {
+        for good in ["application/json", "Application/JSON; charset=utf-8", "application/vnd.api+json"] {
+            assert!(is_json(&headers(&[("content-type", good)])), "{good}");
+        }
+        for bad in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""] {
+            assert!(!is_json(&headers(&[("content-type", bad)])), "{bad}");
+        }
+        assert!(!is_json(&HeaderMap::new()));
+    }
+}

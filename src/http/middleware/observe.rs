@@ -1,0 +1,127 @@
+//! Gives every request its id, its log span and its line in the access log.
+//!
+//! The id is the client's `x-request-id` if that is sane, else a fresh one; the response carries it. The span also
+//! covers the time the body is being sent, so that a streamed turn's log lines have the id too. Queries and headers
+//! are never logged: they may hold keys.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::Response;
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
+
+use crate::domain::RequestId;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Runs `request` within its span and logs how it ended.
+pub(in crate::http) async fn observe(mut request: Request, next: Next) -> Response {
+    let id = id_of(request.headers());
+    // The highest level, so that no log filter can take the id off a line that is shown.
+    let span = tracing::error_span!("request", request_id = %id, principal = Empty);
+    let line = AccessLine {
+        started: Instant::now(),
+        method: request.method().clone(),
+        path: request.uri().path().to_owned(),
+        status: None,
+        complete: false,
+        span: span.clone(),
+    };
+    let header = HeaderValue::from_str(id.as_str()).ok();
+    request.extensions_mut().insert(id);
+    let mut response = next.run(request).instrument(span).await;
+    if let Some(header) = header {
+        response.headers_mut().insert(X_REQUEST_ID, header);
+    }
+    let status = response.status();
+    response.map(|inner| Body::new(ObservedBody::new(inner, line, status)))
+}
+
+fn id_of(headers: &HeaderMap) -> RequestId {
+    let sent = headers.get(X_REQUEST_ID).and_then(|value| value.to_str().ok());
+    sent.and_then(RequestId::parse).unwrap_or_else(RequestId::generate)
+}
+
+/// Writes its line when the request is over, however it ended.
+struct AccessLine {
+    started: Instant,
+    method: Method,
+    path: String,
+    /// `None` until there is a response.
+    status: Option<StatusCode>,
+    complete: bool,
+    span: Span,
+}
+
+impl Drop for AccessLine {
+    fn drop(&mut self) {
+        let Self { method, path, status, .. } = self;
+        let duration_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let status = status.map(|status| status.as_u16());
+        self.span.in_scope(|| match (status, self.complete) {
+            (Some(status), true) => {
+                tracing::info!(%method, path, status, duration_ms, "{method} {path} {status} in {duration_ms} ms");
+            }
+            _ => tracing::info!(
+                %method, path, status, duration_ms,
+                "{method} {path} left by its client after {duration_ms} ms"
+            ),
+        });
+    }
+}
+
+/// A body that is polled within its request's span and completes its access line.
+struct ObservedBody {
+    inner: Body,
+    line: AccessLine,
+}
+
+impl Drop for ObservedBody {
+    fn drop(&mut self) {
+        // Within the span, since dropping a stream cancels its turn, which may have something to say.
+        let _entered = self.line.span.enter();
+        self.inner = Body::empty();
+    }
+}
+
+impl ObservedBody {
+    fn new(inner: Body, mut line: AccessLine, status: StatusCode) -> Self {
+        line.status = Some(status);
+        line.complete = inner.is_end_stream();
+        Self { inner, line }
+    }
+}
+
+impl HttpBody for ObservedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = &mut *self;
+        let _entered = this.line.span.enter();
+        let polled = Pin::new(&mut this.inner).poll_frame(cx);
+        if matches!(polled, Poll::Ready(None)) || this.inner.is_end_stream() {
+            this.line.complete = true;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,56 @@
+//! The route table and the ordered list of layers.
+
+use axum::Router;
+use axum::http::{Method, Uri};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{get, post};
+
+use super::error::ApiError;
+use super::middleware::{admission, errors, observe, panic};
+use super::state::App;
+use super::{health, openai, simple_chat};
+
+/// The whole API over `app`.
+pub fn router(app: &App) -> Router {
+    let work = Router::new()
+        .route("/chat", post(simple_chat::chat))
+        .route("/chat/sessions", get(simple_chat::list_sessions))
+        .route("/chat/sessions/{id}", get(simple_chat::get_session).delete(simple_chat::delete_session))
+        .route("/v1/models", get(openai::list_models))
+        .route("/v1/models/{*id}", get(openai::get_model))
+        .route("/v1/chat/completions", post(openai::completions))
+        .layer(from_fn_with_state(app.clone(), admission::admit));
+    let routes = Router::new()
+        .route("/", get(health::welcome))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .merge(work)
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(no_such_method);
+    // Innermost first: a panic becomes an error, errors become bodies, everything gets CORS headers, an id and a log line.
+    routes
+        .layer(panic::layer())
+        .layer(from_fn(errors::render))
+        .layer(app.cors())
+        .layer(from_fn(observe::observe))
+        .with_state(app.clone())
+}
+
+async fn no_such_route(method: Method, uri: Uri) -> ApiError {
+    let message =
+        format!("there is nothing at {method} {}; GET / lists the places there are", shown(uri.path()));
+    ApiError::not_found("unknown_url", message)
+}
+
+async fn no_such_method(method: Method, uri: Uri) -> ApiError {
+    ApiError::method_not_allowed(format!(
+        "{method} is not possible on {}; the Allow header names what is",
+        shown(uri.path())
+    ))
+}
+
+/// A path for a message: not longer than is useful.
+fn shown(path: &str) -> &str {
+    const LONGEST: usize = 200;
+    path.get(..LONGEST).unwrap_or(path)
+}

@@ -1,0 +1,126 @@
+//! What every handler shares: the engine, who may use it, the limits, and whether the gateway is stopping.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use tower_http::cors::CorsLayer;
+
+use super::config::{CorsConfig, LimitsConfig, ServerConfig};
+use super::health::Readiness;
+use super::middleware::cors::{self, CorsError};
+use crate::access::Access;
+use crate::chat::ChatEngine;
+use crate::llm::ToolChoice;
+
+/// What the composition root gives the room.
+pub struct Parts {
+    /// Runs the turns.
+    pub engine: ChatEngine,
+    /// Tells who is asking.
+    pub access: Access,
+    /// Answers `/readyz`.
+    pub readiness: Arc<dyn Readiness>,
+    /// Becomes true once requests need not wait for tools any longer; a dropped sender counts as true.
+    pub tools_settled: watch::Receiver<bool>,
+    /// `[server]`.
+    pub server: ServerConfig,
+    /// `[limits]`.
+    pub limits: LimitsConfig,
+    /// `[cors]`.
+    pub cors: CorsConfig,
+}
+
+/// The state shared by all handlers; a cheap handle.
+#[derive(Clone)]
+pub struct App(Arc<Inner>);
+
+struct Inner {
+    parts: Parts,
+    cors: CorsLayer,
+    draining: AtomicBool,
+    in_flight: Arc<Semaphore>,
+    max_in_flight: u32,
+}
+
+impl App {
+    /// The state made of `parts`.
+    ///
+    /// # Errors
+    /// When `[cors]` cannot be put into force.
+    pub fn new(parts: Parts) -> Result<Self, CorsError> {
+        let cors = cors::layer(&parts.cors)?;
+        let max_in_flight = u32::try_from(parts.limits.max_in_flight.max(1)).unwrap_or(u32::MAX);
+        let max_in_flight = max_in_flight.min(Semaphore::MAX_PERMITS.try_into().unwrap_or(u32::MAX));
+        let in_flight = Arc::new(Semaphore::new(max_in_flight as usize));
+        let draining = AtomicBool::new(false);
+        Ok(Self(Arc::new(Inner { parts, cors, draining, in_flight, max_in_flight })))
+    }
+
+    /// Runs the turns.
+    #[must_use]
+    pub fn engine(&self) -> &ChatEngine {
+        &self.0.parts.engine
+    }
+
+    pub(super) fn access(&self) -> &Access {
+        &self.0.parts.access
+    }
+
+    pub(super) fn readiness(&self) -> &dyn Readiness {
+        self.0.parts.readiness.as_ref()
+    }
+
+    pub(super) fn server(&self) -> &ServerConfig {
+        &self.0.parts.server
+    }
+
+    pub(super) fn limits(&self) -> &LimitsConfig {
+        &self.0.parts.limits
+    }
+
+    pub(super) fn cors(&self) -> CorsLayer {
+        self.0.cors.clone()
+    }
+
+    /// True once the gateway takes no new work.
+    pub(super) fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Acquire)
+    }
+
+    /// From now on new work is refused; what runs goes on.
+    pub(super) fn start_draining(&self) {
+        self.0.draining.store(true, Ordering::Release);
+    }
+
+    /// A place among the running requests, `None` when all are taken.
+    pub(super) fn try_enter(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.in_flight).try_acquire_owned().ok()
+    }
+
+    /// Waits until no request is running; false when `limit` passed first.
+    pub(super) async fn idle(&self, limit: Duration) -> bool {
+        // Holding every place at once means that nobody else holds one.
+        let all = self.0.in_flight.acquire_many(self.0.max_in_flight);
+        tokio::time::timeout(limit, all).await.is_ok()
+    }
+
+    /// Requests being worked on, streams included.
+    pub(super) fn running(&self) -> usize {
+        (self.0.max_in_flight as usize).saturating_sub(self.0.in_flight.available_permits())
+    }
+
+    /// Waits until the MCP servers have come up (or have had their time); at once for a turn without tools.
+    pub(super) async fn tools_settled(&self, wanted: &ToolChoice) {
+        if *wanted == ToolChoice::None {
+            return;
+        }
+        let mut settled = self.0.parts.tools_settled.clone();
+        // The composition root bounds this wait and drops the sender when it stops; either ends it.
+        if settled.wait_for(|settled| *settled).await.is_err() {
+            tracing::trace!("nobody tells when tools have settled; going on");
+        }
+    }
+}
