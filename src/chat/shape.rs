@@ -102,8 +102,7 @@ impl StreamShaper {
 
     /// True for a chunk that can be forwarded as it came.
     fn fits(&self, chunk: &Chunk, round: &StreamRound) -> bool {
-        let usage_fits = chunk.usage.is_none() && (self.include_usage || !chunk.has_usage_key);
-        usage_fits
+        chunk.usage.is_none()
             && round.detector.is_none()
             && chunk.choices.iter().all(|choice| {
                 choice.tool_calls.is_empty()

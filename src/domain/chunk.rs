@@ -20,8 +20,6 @@ pub struct Chunk {
     pub choices: Vec<ChoiceDelta>,
     /// Token counts, where this chunk has them.
     pub usage: Option<Usage>,
-    /// True when the chunk has a `usage` key at all (an explicit null included).
-    pub has_usage_key: bool,
     /// Byte ranges of the values of `id`, `created` and `model` within `raw`.
     envelope: [Option<Range<usize>>; 3],
 }
@@ -94,8 +92,8 @@ struct WireChunk<'a> {
     model: Option<&'a RawValue>,
     #[serde(default, borrow)]
     choices: Option<Vec<WireChoice<'a>>>,
-    #[serde(default, borrow, deserialize_with = "present")]
-    usage: Option<&'a RawValue>,
+    #[serde(default)]
+    usage: Option<Usage>,
 }
 
 #[derive(Deserialize)]
@@ -131,13 +129,6 @@ fn null_as_default<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// Keeps an explicit null apart from a missing key.
-fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<&'a RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
-}
-
 impl Chunk {
     /// Reads the JSON text of one `data:` event.
     ///
@@ -153,13 +144,8 @@ impl Chunk {
             })
         };
         let envelope = [range(wire.id), range(wire.created), range(wire.model)];
-        let has_usage_key = wire.usage.is_some();
-        let usage = match wire.usage {
-            Some(value) if value.get() != "null" => Some(serde_json::from_str(value.get())?),
-            _ => None,
-        };
         let choices = wire.choices.unwrap_or_default().into_iter().map(WireChoice::into_domain).collect();
-        Ok(Self { choices, usage, has_usage_key, envelope, raw })
+        Ok(Self { choices, usage: wire.usage, envelope, raw })
     }
 
     /// This chunk's own `id`, `created` and `model`; `None` for those it lacks.
@@ -237,7 +223,7 @@ mod tests {
     fn reads_a_content_delta() {
         let chunk = Chunk::parse(Bytes::from_static(CHUNK.as_bytes())).unwrap();
         assert_eq!(chunk.choices[0].content.as_deref(), Some("hé"));
-        assert!(!chunk.has_usage_key && chunk.choices[0].finish_reason.is_none());
+        assert!(chunk.usage.is_none() && chunk.choices[0].finish_reason.is_none());
         assert_eq!(chunk.with_envelope(&envelope("\"a\"", "1", "\"m\"")), CHUNK);
     }
 
@@ -265,8 +251,8 @@ mod tests {
     }
 
     #[test]
-    fn tells_null_usage_from_none() {
-        assert!(Chunk::parse(Bytes::from_static(br#"{"usage":null}"#)).unwrap().has_usage_key);
+    fn reads_usage_and_takes_null_for_none() {
+        assert!(Chunk::parse(Bytes::from_static(br#"{"usage":null}"#)).unwrap().usage.is_none());
         let chunk =
             Chunk::parse(Bytes::from_static(br#"{"choices":[],"usage":{"total_tokens":3}}"#)).unwrap();
         assert_eq!(chunk.usage.unwrap().count("total_tokens"), 3);

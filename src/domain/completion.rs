@@ -143,10 +143,10 @@ impl CompletionRequest {
         }
         if self.stream {
             out.extend_from_slice(b",\"stream\":true");
-            if let Some(options) = &self.stream_options {
-                out.extend_from_slice(b",\"stream_options\":");
-                out.extend_from_slice(options);
-            }
+        }
+        if let Some(options) = &self.stream_options {
+            out.extend_from_slice(b",\"stream_options\":");
+            out.extend_from_slice(options);
         }
         for (key, value) in &self.rest {
             out.extend_from_slice(b",");
