@@ -5,6 +5,7 @@
 
 mod bound;
 mod invoke;
+pub mod mcp;
 mod naming;
 mod registry;
 mod schema;

@@ -1,0 +1,285 @@
+//! The client side of the protocol: the handshake, the list of tools, and what a server may send on its own.
+//!
+//! # Which handshake
+//! Protocol versions up to 2025-11-25 open with `initialize`; 2026-07-28 has no opening and offers `server/discover`.
+//! We open with `initialize` and turn to `server/discover` only where a server refuses that. The other way round
+//! (rmcp's `Auto`) asks old servers something they never heard of as their first request, and that is where they
+//! differ: the TypeScript and Python SDKs answer with an error, but servers built on older rmcp versions quit,
+//! some ignore it (a delay of ten seconds), and over HTTP the answer is often a 400 that names no request. Servers of
+//! both worlds accept `initialize`, so the price is one more start, once, for servers that only know the new one; what
+//! worked is remembered for restarts.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rmcp::model::{
+    ClientCapabilities, ClientConfig, ClientRequest, ErrorCode, Implementation, ListToolsRequest,
+    PaginatedRequestParams, ProtocolVersion, ServerResult, SubscriptionFilter,
+};
+#[expect(deprecated, reason = "servers of all versions before 2026-07-28 log this way")]
+use rmcp::model::{LoggingLevel, LoggingMessageNotificationParam};
+use rmcp::service::{
+    ClientInitializeError, ClientLifecycleMode, ClientServiceExt, NotificationContext, Peer,
+    PeerRequestOptions, RoleClient, RunningService,
+};
+use rmcp::transport::Transport;
+use rmcp::{ClientHandler, ServiceError};
+use tokio::sync::Notify;
+
+use super::content;
+use super::server::{Live, Server};
+use crate::domain::ToolDefinition;
+
+/// Most pages of tools read from one server; a server that never stops paging is cut off there.
+const MAX_PAGES: usize = 100;
+
+/// Longest server log message passed on, in bytes.
+const MAX_LOG_BYTES: usize = 2_048;
+
+/// Pause between a server's notice of change and the new list, in which further notices join it.
+const RELIST_PAUSE: Duration = Duration::from_millis(50);
+
+/// Pause before a lost subscription is made anew.
+const RESUBSCRIBE_PAUSE: Duration = Duration::from_secs(5);
+
+/// How to open a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// `initialize`, for versions up to 2025-11-25.
+    #[default]
+    Initialize,
+    /// `server/discover`, for version 2026-07-28.
+    Discover,
+}
+
+impl Opening {
+    fn mode(self) -> ClientLifecycleMode {
+        match self {
+            Self::Initialize => ClientLifecycleMode::Initialize,
+            Self::Discover => {
+                ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] }
+            }
+        }
+    }
+}
+
+/// What the gateway answers to messages a server sends on its own.
+pub(super) struct Handler {
+    server: String,
+    tools_changed: Arc<Notify>,
+}
+
+impl Handler {
+    pub(super) fn new(server: &str) -> Self {
+        Self { server: server.to_owned(), tools_changed: Arc::new(Notify::new()) }
+    }
+
+    /// Fires when the server says that its tools changed.
+    pub(super) fn tools_changed(&self) -> Arc<Notify> {
+        self.tools_changed.clone()
+    }
+}
+
+impl ClientHandler for Handler {
+    fn get_info(&self) -> ClientConfig {
+        // No capability is advertised: there is nobody to ask for input, no folder to show and no model to lend.
+        ClientConfig::new(
+            ClientCapabilities::default(),
+            Implementation::new("witgate", env!("CARGO_PKG_VERSION")),
+        )
+        .with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE)
+    }
+
+    async fn on_tool_list_changed(&self, _context: NotificationContext<RoleClient>) {
+        self.tools_changed.notify_one();
+    }
+
+    #[expect(deprecated, reason = "servers of all versions before 2026-07-28 log this way")]
+    async fn on_logging_message(
+        &self,
+        message: LoggingMessageNotificationParam,
+        _context: NotificationContext<RoleClient>,
+    ) {
+        let mut text = match message.data {
+            serde_json::Value::String(text) => text,
+            other => other.to_string(),
+        };
+        text.truncate(text.floor_char_boundary(MAX_LOG_BYTES));
+        let (server, logger) = (self.server.as_str(), message.logger.unwrap_or_default());
+        match message.level {
+            LoggingLevel::Debug => tracing::debug!(server, logger, "{text}"),
+            LoggingLevel::Info | LoggingLevel::Notice => tracing::info!(server, logger, "{text}"),
+            _ => tracing::warn!(server, logger, "{text}"),
+        }
+    }
+}
+
+/// A connection that is open.
+pub(super) type Running = RunningService<RoleClient, Handler>;
+
+/// Opens a connection over `transport`.
+///
+/// # Errors
+/// What went wrong; [`refuses_initialize`] tells whether the other opening is worth a try.
+pub(super) async fn open(
+    handler: Handler,
+    transport: impl Transport<RoleClient> + 'static,
+    opening: Opening,
+) -> Result<Running, ClientInitializeError> {
+    Box::pin(handler.serve_with_lifecycle(transport, opening.mode())).await
+}
+
+/// True when a server answered `initialize` in a way a server of version 2026-07-28 does: with an error, not with silence.
+pub(super) fn refuses_initialize(error: &ClientInitializeError) -> bool {
+    match error {
+        ClientInitializeError::JsonRpcError(error) => {
+            matches!(
+                error.code,
+                ErrorCode::METHOD_NOT_FOUND
+                    | ErrorCode::UNSUPPORTED_PROTOCOL_VERSION
+                    | ErrorCode::INVALID_REQUEST
+                    | ErrorCode::INVALID_PARAMS
+            )
+        }
+        ClientInitializeError::UncorrelatedErrorResponse { .. }
+        | ClientInitializeError::ExpectedInitResult(_) => true,
+        // A 2026-07-28 endpoint may turn down a request without its headers before it looks at the body.
+        ClientInitializeError::TransportError { error, .. } => super::http::is_refusal(error),
+        _ => false,
+    }
+}
+
+/// All tools of a server, page by page.
+///
+/// # Errors
+/// When a page cannot be had.
+pub(super) async fn list_tools(
+    server: &str,
+    peer: &Peer<RoleClient>,
+    limit: Duration,
+) -> Result<Vec<ToolDefinition>, ServiceError> {
+    let mut tools = Vec::new();
+    let mut seen = HashSet::new();
+    let mut cursor: Option<String> = None;
+    for _ in 0..MAX_PAGES {
+        let request = match cursor.take() {
+            // Some older servers refuse an empty `params` object.
+            None => ListToolsRequest::default(),
+            Some(cursor) => {
+                ListToolsRequest::with_param(PaginatedRequestParams::default().with_cursor(Some(cursor)))
+            }
+        };
+        let options = PeerRequestOptions::with_timeout(limit);
+        let request = ClientRequest::ListToolsRequest(request);
+        let answer = peer.send_request_with_option(request, options).await?.await_response().await;
+        let next = match answer {
+            Ok(ServerResult::ListToolsResult(page)) => {
+                tools.extend(page.tools.into_iter().map(|tool| content::definition(server, tool)));
+                page.next_cursor
+            }
+            // One tool that does not fit the schema of the protocol must not hide the others.
+            Ok(ServerResult::CustomResult(page)) => {
+                let Some((found, next)) = content::definitions(server, &page.0) else {
+                    return Err(ServiceError::UnexpectedResponse);
+                };
+                tools.extend(found);
+                next
+            }
+            Ok(_) => return Err(ServiceError::UnexpectedResponse),
+            // A server without tools need not know the method.
+            Err(ServiceError::McpError(error)) if error.code == ErrorCode::METHOD_NOT_FOUND => None,
+            Err(error) => return Err(error),
+        };
+        match next.filter(|next| !next.is_empty()) {
+            Some(next) if seen.insert(next.clone()) => cursor = Some(next),
+            _ => return Ok(tools),
+        }
+    }
+    tracing::warn!(server, "stopped reading tools after {MAX_PAGES} pages");
+    Ok(tools)
+}
+
+/// Lists the tools again whenever the server says that they changed; never ends.
+pub(super) async fn follow_changes(server: &Arc<Server>, live: &Live) {
+    let limit = Duration::from_millis(server.settings.handshake_timeout_ms);
+    loop {
+        live.tools_changed.notified().await;
+        tokio::time::sleep(RELIST_PAUSE).await;
+        match list_tools(server.name(), &live.peer, limit).await {
+            Ok(tools) => {
+                tracing::info!(server = server.name(), tools = tools.len(), "the server changed its tools");
+                server.relisted(tools);
+            }
+            Err(error) => {
+                let reason = sentence(&error);
+                tracing::warn!(server = server.name(), reason, "the changed tools could not be listed");
+                live.suspect.notify_one();
+            }
+        }
+    }
+}
+
+/// Subscribes to changes where the protocol version asks for it (2026-07-28); never ends.
+pub(super) async fn subscribe(server: &str, live: &Live) {
+    let info = live.peer.peer_info();
+    let tells = info.and_then(|info| info.capabilities.tools.as_ref()?.list_changed).unwrap_or(false);
+    if !live.modern || !tells {
+        return std::future::pending().await;
+    }
+    loop {
+        match live.peer.listen(SubscriptionFilter::builder().tools_list_changed().build()).await {
+            Ok(mut subscription) => {
+                while let Ok(Some(_)) = subscription.next().await {
+                    live.tools_changed.notify_one();
+                }
+            }
+            Err(error @ ServiceError::McpError(_)) => {
+                tracing::debug!(server, reason = sentence(&error), "no subscription to changes of the tools");
+                return std::future::pending().await;
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(RESUBSCRIBE_PAUSE).await;
+        // Changes may have been missed while there was no subscription.
+        live.tools_changed.notify_one();
+    }
+}
+
+/// An error with its causes, in one line. Addresses are left out: their query may hold a key.
+pub(super) fn sentence(error: &ServiceError) -> String {
+    match error {
+        ServiceError::McpError(error) => format!("{} (code {})", error.message, error.code.0),
+        ServiceError::TransportSend(error) => super::http::sentence(error),
+        ServiceError::TransportClosed => "the connection is closed".to_owned(),
+        other => causes(other),
+    }
+}
+
+/// Why a connection could not be opened, in one line.
+pub(super) fn opening_sentence(error: &ClientInitializeError) -> String {
+    match error {
+        ClientInitializeError::JsonRpcError(error) => {
+            format!("the server refused the handshake: {} (code {})", error.message, error.code.0)
+        }
+        ClientInitializeError::TransportError { error, .. } => super::http::sentence(error),
+        ClientInitializeError::ConnectionClosed(_) => {
+            "the connection was closed during the handshake".to_owned()
+        }
+        other => causes(other),
+    }
+}
+
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        source = cause.source();
+    }
+    text
+}
