@@ -20,6 +20,9 @@ use tracing::{Instrument, Span};
 
 use crate::domain::RequestId;
 
+/// The access log's own name, so that a log filter can leave it out: `info,witgate::access_log=off`.
+const ACCESS_LOG: &str = "witgate::access_log";
+
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Runs `request` within its span and logs how it ended.
@@ -68,10 +71,13 @@ impl Drop for AccessLine {
         let status = status.map(|status| status.as_u16());
         self.span.in_scope(|| match (status, self.complete) {
             (Some(status), true) => {
-                tracing::info!(%method, path, status, duration_ms, "{method} {path} {status} in {duration_ms} ms");
+                tracing::info!(
+                    target: ACCESS_LOG, %method, path, status, duration_ms,
+                    "{method} {path} {status} in {duration_ms} ms"
+                );
             }
             _ => tracing::info!(
-                %method, path, status, duration_ms,
+                target: ACCESS_LOG, %method, path, status, duration_ms,
                 "{method} {path} left by its client after {duration_ms} ms"
             ),
         });

@@ -345,3 +345,18 @@ async fn head_is_get_without_a_body() {
     let (status, _, body) = read(response).await;
     assert_eq!((status, body), (StatusCode::OK, Value::from("")));
 }
+
+#[tokio::test]
+async fn only_turns_with_tools_wait_for_tools() {
+    let (settled, tools_settled) = tokio::sync::watch::channel(false);
+    let (app, _) = Setup { tools_settled, ..Setup::default() }.build();
+    assert_eq!(get(&app, "/v1/models").await.0, 200);
+    let json = ("content-type", "application/json");
+    let without = request("POST", "/v1/chat/completions", &[json, ("x-gateway-tools", "none")], HELLO);
+    assert_eq!(send(&app, without).await.status(), 200);
+
+    let mut waiting = Box::pin(post(&app, "/v1/chat/completions", HELLO));
+    assert!(tokio::time::timeout(Duration::from_millis(50), &mut waiting).await.is_err());
+    settled.send_replace(true);
+    assert_eq!(waiting.await.0, 200);
+}

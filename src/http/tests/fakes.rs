@@ -31,6 +31,7 @@ pub(super) struct Setup {
     pub(super) server: ServerConfig,
     pub(super) limits: LimitsConfig,
     pub(super) cors: CorsConfig,
+    pub(super) tools_settled: watch::Receiver<bool>,
 }
 
 impl Default for Setup {
@@ -41,6 +42,7 @@ impl Default for Setup {
             server: ServerConfig { port: 0, ..ServerConfig::default() },
             limits: LimitsConfig::default(),
             cors: CorsConfig::default(),
+            tools_settled: watch::channel(true).1,
         }
     }
 }
@@ -57,7 +59,7 @@ impl Setup {
             engine,
             access: Access::new(&access, Some(&Secret::new(KEY))).unwrap(),
             readiness: Arc::new(Ready(self.health)),
-            tools_settled: watch::channel(true).1,
+            tools_settled: self.tools_settled,
             server: self.server,
             limits: self.limits,
             cors: self.cors,
@@ -67,7 +69,7 @@ impl Setup {
 }
 
 /// Models by id: `hello` (also the default) and `org/hello` answer, `limited` is rate limited, `cut` breaks off after
-/// its first chunk, `panics` panics, `slow` streams until it is released.
+/// its first chunk, `panics` panics, `slow` waits until it is released, `flood` streams for ever.
 struct Models {
     slow: SlowModel,
 }
@@ -80,6 +82,7 @@ impl ModelDirectory for Models {
             "limited" => Arc::new(Limited),
             "cut" => Arc::new(Cut),
             "panics" => panic!("a secret thought"),
+            "flood" => Arc::new(Flood(self.slow.clone())),
             "slow" => Arc::new(self.slow.clone()),
             other => return Err(ModelError::model_not_found(other)),
         };
@@ -232,6 +235,30 @@ impl ChatModel for SlowModel {
         });
         Ok(Box::pin(stream::iter([Ok(first)]).chain(later.flatten())))
     }
+}
+
+/// Never stops talking; counts among the slow model's turns.
+struct Flood(SlowModel);
+
+#[async_trait]
+impl ChatModel for Flood {
+    async fn complete(&self, _: &CompletionRequest, _: &RequestId) -> Result<Completion, ModelError> {
+        Ok(completion(&"flood ".repeat(1_000_000)))
+    }
+
+    async fn stream(&self, _: &CompletionRequest, _: &RequestId) -> Result<ChunkStream, ModelError> {
+        let running = self.0.enter();
+        let text = "flood ".repeat(10_000);
+        let chunks = stream::repeat_with(move || {
+            let _ = &running;
+            Ok(chunk(&json!({ "content": text }), None))
+        });
+        Ok(Box::pin(stream::iter(chunks_of_hello()).chain(chunks)))
+    }
+}
+
+fn chunks_of_hello() -> Vec<Result<Chunk, ModelError>> {
+    chunks("hello").into_iter().take(2).map(Ok).collect()
 }
 
 /// Keeps nothing.

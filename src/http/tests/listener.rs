@@ -130,6 +130,35 @@ async fn idle_connections_are_closed_and_streaming_ones_are_not() {
 }
 
 #[tokio::test]
+async fn a_client_that_does_not_read_is_left() {
+    let server = start(short_headers()).await;
+    let client = connect(server.address, &completion("flood", true)).await;
+    server.slow.wait_running(1).await;
+    server.slow.wait_running(0).await;
+    drop(client);
+}
+
+#[tokio::test]
+async fn speaks_http_2_as_well() {
+    let server = start(Setup::default()).await;
+    // Whoever was first has installed it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    let send = |model: &str| {
+        let body = completion(model, true);
+        let body = body.split("\r\n\r\n").nth(1).unwrap().to_owned();
+        let url = format!("http://{}/v1/chat/completions", server.address);
+        client.post(url).header("content-type", "application/json").body(body).send()
+    };
+    let slow = send("slow").await.unwrap();
+    let hello = send("hello").await.unwrap();
+    assert_eq!(hello.version(), reqwest::Version::HTTP_2);
+    assert!(hello.text().await.unwrap().ends_with("data: [DONE]\n\n"));
+    drop(slow);
+    server.slow.wait_running(0).await;
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_cancels_its_turn() {
     let server = start(Setup::default()).await;
     for stream in [true, false] {
