@@ -23,7 +23,7 @@ pub use registry::{RegisteredTool, ToolRegistry, ToolSnapshot};
 
 use crate::domain::{ToolContext, ToolDefinition, ToolError, ToolResult};
 
-/// `[tools]` in `gateway.toml`, but for `[tools.mcp]`.
+/// `[tools]` in `gateway.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -40,6 +40,8 @@ pub struct Config {
     pub max_concurrent_calls: usize,
     /// Settings of single tools, by canonical name.
     pub overrides: BTreeMap<String, ToolOverride>,
+    /// `[tools.mcp]`: how MCP servers are started, watched and stopped.
+    pub mcp: mcp::McpConfig,
 }
 
 /// `[tools.overrides."name"]` in `gateway.toml`.
@@ -63,6 +65,7 @@ impl Default for Config {
             max_result_bytes: 256 * 1024,
             max_concurrent_calls: 64,
             overrides: BTreeMap::new(),
+            mcp: mcp::McpConfig::default(),
         }
     }
 }

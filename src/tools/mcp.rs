@@ -33,7 +33,7 @@ use super::ToolSource;
 use crate::config::mcp_servers::McpServerConfig;
 
 /// `[tools.mcp]`: how MCP servers are started, watched and stopped.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct McpConfig {
     /// Time for a start: process, handshake and list of tools, in milliseconds (30000; a cold `npx` downloads first).
