@@ -112,7 +112,7 @@ fn floor(room: &str) -> Option<usize> {
 
 fn imports_upward(path: &str, text: &str) -> Vec<String> {
     let own = modules(path);
-    let (room, is_program) = (own[0], matches!(own[0], "main" | "bin"));
+    let room = own[0];
     if path == "src/lib.rs" {
         return Vec::new();
     }
@@ -124,9 +124,12 @@ fn imports_upward(path: &str, text: &str) -> Vec<String> {
     for used in paths(text) {
         let supers = used.segments.iter().take_while(|segment| *segment == "super").count();
         let target = match used.segments[0].as_str() {
-            "crate" => used.segments.get(1),
-            "witgate" if is_program => used.segments.get(1),
-            "super" if supers == own.len() + used.inline_modules => used.segments.get(supers),
+            // A program's own crate is not the library.
+            "witgate" if matches!(room, "main" | "bin") => used.segments.get(1),
+            "crate" if room != "bin" => used.segments.get(1),
+            "super" if room != "bin" && supers == own.len() + used.inline_modules => {
+                used.segments.get(supers)
+            }
             _ => None,
         };
         // Names on the crate's own level that are no rooms are macros and re-exports; `*` would hide everything.
@@ -339,6 +342,7 @@ fn upward_imports_are_caught() {
     }
     assert_eq!(caught("src/main.rs", "use witgate::cli; use witgate::telemetry;"), 0);
     assert_eq!(caught("src/bin/tool.rs", "use witgate::{config::Settings};"), 1);
+    assert_eq!(caught("src/bin/tool/main.rs", "use crate::tools::X; use super::http;"), 0);
     assert_eq!(caught("src/attic.rs", ""), 1, "a room without a floor");
     let problems = imports_upward("src/domain.rs", "\n\nuse crate::llm::X;");
     assert_eq!(problems, ["src/domain.rs:3: domain must not import llm"]);
