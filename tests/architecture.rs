@@ -31,7 +31,7 @@ const OWNERS: [(&str, &[&str]); 13] = [
     ("reqwest", &["src/llm", "src/tools/mcp"]),
     ("rmcp", &["src/tools/mcp", "src/bin/sqlite-server"]),
     ("rusqlite", &["src/sessions", "src/bin/sqlite-server"]),
-    ("clap", &["src/main", "src/cli"]),
+    ("clap", &["src/main", "src/cli", "src/bin/sqlite-server"]),
     ("anyhow", &["src/main", "src/cli", "src/gateway", "src/config"]),
     ("tracing_subscriber", &["src/telemetry", "src/bin/sqlite-server"]),
     ("toml", &["src/config", "src/cli"]),

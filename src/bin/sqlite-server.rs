@@ -1,3 +1,0 @@
-//! A stdio MCP server with six SQLite tools.
-
-fn main() {}
