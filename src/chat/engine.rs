@@ -184,6 +184,11 @@ impl ChatEngine {
         let tools =
             ToolSet::for_request(&request, &self.parts.tools.snapshot(), &model.tools, &context.tools);
         request.model.clone_from(&model.id);
+        let is_plain = |choice: &Bytes| matches!(&choice[..], b"\"none\"" | b"\"auto\"");
+        if tools.is_empty() && request.tool_choice.as_ref().is_some_and(is_plain) {
+            // To a client it may mean the gateway's tools; an upstream refuses it where the request has no tools.
+            request.tool_choice = None;
+        }
         Ok(Turn { parts: Arc::clone(&self.parts), model, request, tools, context, session_id })
     }
 }

@@ -239,6 +239,20 @@ async fn an_unknown_tool_is_told_to_the_model_and_other_choices_are_left_alone()
 }
 
 #[tokio::test]
+async fn a_client_can_do_without_the_gateways_tools() {
+    let stage = Stage::new(vec![Reply::text("a"), Reply::text("b")]);
+    chunks(&stage, streamed(&json!({"tool_choice": "none"}))).await;
+    assert_eq!((stage.request(0).get("tools"), stage.request(0).get("tool_choice")), (None, None));
+    let context = TurnContext { tools: ToolChoice::Only(vec!["fake__echo".to_owned()]), ..Stage::context() };
+    let mut stream = stage.engine.stream(streamed(&json!({})), context).await.unwrap();
+    while stream.next().await.is_some() {}
+    let tools = stage.request(1)["tools"].clone();
+    let names: Vec<&str> =
+        tools.as_array().unwrap().iter().filter_map(|t| t["function"]["name"].as_str()).collect();
+    assert_eq!(names, ["echo"]);
+}
+
+#[tokio::test]
 async fn dropping_the_stream_drops_the_running_tool() {
     let call = json!({"delta": {"role": "assistant", "tool_calls": [
         {"index": 0, "id": "c", "type": "function", "function": {"name": "hang", "arguments": "{}"}}]}});
