@@ -189,3 +189,45 @@ fn system_clock() -> Clock {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::memory::MemoryStore;
+    use super::*;
+
+    #[test]
+    fn zeros_switch_sweeps_off() {
+        let interval = |purge_interval_minutes, expire_after_hours| {
+            Config { purge_interval_minutes, expire_after_hours, ..Config::default() }.purge_interval()
+        };
+        assert_eq!(interval(60, 720), Some(Duration::from_secs(3600)));
+        assert_eq!(interval(0, 720), None);
+        assert_eq!(interval(60, 0), None);
+        assert!(interval(u64::MAX, u64::MAX).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sweeps_go_on_until_dropped() {
+        let now = Arc::new(AtomicU64::new(0));
+        let time = Arc::clone(&now);
+        let clock: Clock = Arc::new(move || time.load(Ordering::SeqCst));
+        let config = Config { expire_after_hours: 1, ..Config::default() };
+        let store = Arc::new(MemoryStore::with_clock(config, clock));
+        let sweeper = purge_regularly(Arc::clone(&store) as Arc<dyn SessionStore>, Duration::from_secs(60));
+        let id = SessionId::generate();
+        let test = async {
+            for _ in 0..3 {
+                store.append(&id, "o", 0, &[RawMessage::user("x")]).await.unwrap();
+                now.fetch_add(3_600_001, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_secs(61)).await;
+                assert_eq!(store.purge_expired().await.unwrap(), 0, "the sweeper was here first");
+            }
+        };
+        tokio::select! {
+            () = sweeper => panic!("sweeping ended"),
+            () = test => {}
+        }
+    }
+}
