@@ -16,8 +16,8 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -90,31 +90,42 @@ fn guard(mut command: Command, program: &OsString, lifeline: File, grace: Durati
         Err(error) => return complain(&format!("{CANNOT_START_PREFIX}{}: {error}", program.display())),
     };
     release_standard_streams();
-    let over = Arc::new(AtomicBool::new(false));
-    watch(over.clone(), server, grace, move || {
+    let stop = Arc::new(Stop::default());
+    watch(stop.clone(), server, grace, move || {
         let mut lifeline = lifeline;
         while matches!(lifeline.read(&mut [0u8; 16]), Ok(1..)) {}
     });
-    watch(over.clone(), server, grace, move || {
+    watch(stop.clone(), server, grace, move || {
         let _ = stops.wait();
     });
 
     let status = reap_until(server);
-    over.store(true, Ordering::SeqCst);
-    sweep(server, grace);
+    stop.over.store(true, Ordering::SeqCst);
+    // What the server leaves behind shares the grace that began when the server was told to stop.
+    let spent = stop.since.get().map_or(Duration::ZERO, Instant::elapsed);
+    sweep(server, grace.saturating_sub(spent));
     end_like(status)
 }
 
-/// Starts a thread that waits for `end` and then stops the server, unless it is over already.
-fn watch(over: Arc<AtomicBool>, server: Pid, grace: Duration, end: impl FnOnce() + Send + 'static) {
+/// What the threads of one guard know together.
+#[derive(Default)]
+struct Stop {
+    /// When the server was told to stop, if it was.
+    since: OnceLock<Instant>,
+    /// The server has been reaped: its number may belong to someone else.
+    over: AtomicBool,
+}
+
+/// Starts a thread that waits for `end` and then stops the server and all below it, unless it is over already.
+fn watch(stop: Arc<Stop>, server: Pid, grace: Duration, end: impl FnOnce() + Send + 'static) {
     std::thread::spawn(move || {
         end();
-        // The server is a child of this process that nobody has reaped yet, so its number cannot be someone else's.
-        if !over.load(Ordering::SeqCst) {
-            let _ = killpg(server, Signal::SIGTERM);
-            std::thread::sleep(grace);
+        if stop.over.load(Ordering::SeqCst) || stop.since.set(Instant::now()).is_err() {
+            return;
         }
-        if !over.load(Ordering::SeqCst) {
+        descendants::signal(server, Signal::SIGTERM, &mut Vec::new());
+        std::thread::sleep(grace);
+        if !stop.over.load(Ordering::SeqCst) {
             let _ = killpg(server, Signal::SIGKILL);
         }
     });

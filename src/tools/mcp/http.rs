@@ -20,6 +20,9 @@ use crate::domain::ToolErrorKind;
 /// Time to connect. Answers have no limit here: a tool may take its time, and event streams never end.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Idle connections are dropped before common servers drop them (Node.js: 5 s), or a request would meet one just closed.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+
 /// TCP keep-alive, so that a host that vanished is noticed below an idle event stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
@@ -55,6 +58,7 @@ pub(super) fn client(headers: &[(String, Secret)]) -> Result<reqwest::Client, St
         .user_agent(concat!("witgate/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_keepalive(KEEP_ALIVE)
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
         .redirect(redirect::Policy::custom(same_origin))
         .build()
         .map_err(|error| format!("the HTTP client cannot be set up: {}", request_words(&error)))

@@ -113,11 +113,19 @@ struct Child {
 impl Child {
     /// Waits for the end of the process, for ever where there is none.
     async fn exited(&mut self) -> String {
+        match self.exit_if_any().await {
+            Some(how) => how,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits for the end of the process, if there is one.
+    async fn exit_if_any(&mut self) -> Option<String> {
         #[cfg(unix)]
         if let Some(process) = &mut self.process {
-            return process.exited().await;
+            return Some(process.exited().await);
         }
-        std::future::pending().await
+        None
     }
 
     async fn stop(self) {
@@ -220,14 +228,32 @@ async fn open(
             client::open(handler, http::streamable(client, url), opening).await
         }
     };
-    opened.map_err(|error| {
-        let reason = client::opening_sentence(&error);
-        if opening == Opening::Initialize && client::refuses_initialize(&error) {
-            return Outcome::Refused(reason);
-        }
-        let slow = matches!(&error, ClientInitializeError::TransportError { error, .. } if http::wants_credentials(error));
-        Outcome::Ended(End::Failed { reason, slow })
-    })
+    match opened {
+        Ok(running) => Ok(running),
+        Err(error) => Err(unopened(&error, opening, child).await),
+    }
+}
+
+/// What a failed handshake means.
+async fn unopened(error: &ClientInitializeError, opening: Opening, child: &mut Child) -> Outcome {
+    let reason = client::opening_sentence(error);
+    if opening == Opening::Initialize && client::refuses_initialize(error) {
+        return Outcome::Refused(reason);
+    }
+    // How a process ended says more than that it stopped talking.
+    if matches!(
+        error,
+        ClientInitializeError::ConnectionClosed(_) | ClientInitializeError::TransportError { .. }
+    ) && let Ok(Some(how)) = tokio::time::timeout(EXIT_WAIT, child.exit_if_any()).await
+    {
+        let how = if how.starts_with("exited") { format!("{how} during the handshake") } else { how };
+        return Outcome::Ended(End::failed(how));
+    }
+    let credentials = match error {
+        ClientInitializeError::TransportError { error, .. } => http::wants_credentials(error),
+        _ => false,
+    };
+    Outcome::Ended(End::Failed { reason, slow: credentials })
 }
 
 /// Adds what a child process said last to the reason of a failed start: it usually is the reason.
@@ -251,21 +277,30 @@ async fn serve(
     let ready_at = Instant::now();
     let cancel = running.cancellation_token();
     let mut closed = Box::pin(running.waiting());
-    let mut is_closed = false;
     let end = tokio::select! {
         biased;
-        () = stop.cancelled() => None,
-        how = child.exited() => Some(how),
-        _ = &mut closed => {
-            is_closed = true;
-            let exited = tokio::time::timeout(EXIT_WAIT, child.exited()).await;
-            Some(exited.unwrap_or_else(|_| "closed the connection".to_owned()))
-        }
-        why = health::watch(live, &server.settings) => Some(why),
-        () = client::follow_changes(server, live) => None,
-        () = client::subscribe(server.name(), live) => None,
+        () = stop.cancelled() => Loss::Stop,
+        how = child.exited() => Loss::Exit(how),
+        _ = &mut closed => Loss::Close,
+        why = health::watch(live, &server.settings) => Loss::Silence(why),
+        () = client::follow_changes(server, live) => Loss::Stop,
+        () = client::subscribe(server.name(), live) => Loss::Stop,
     };
-    match &end {
+    let is_closed = match end {
+        // What the process wrote before it ended is read to the end first: it may answer a call.
+        Loss::Exit(_) => tokio::time::timeout(EXIT_WAIT, &mut closed).await.is_ok(),
+        Loss::Close => true,
+        Loss::Stop | Loss::Silence(_) => false,
+    };
+    let how = match end {
+        Loss::Stop => None,
+        Loss::Exit(how) | Loss::Silence(how) => Some(how),
+        Loss::Close => {
+            let exited = tokio::time::timeout(EXIT_WAIT, child.exit_if_any()).await;
+            Some(exited.ok().flatten().unwrap_or_else(|| "closed the connection".to_owned()))
+        }
+    };
+    match &how {
         Some(how) => {
             tracing::warn!(server = server.name(), "lost: it {how}");
             server.lost(live, how);
@@ -273,19 +308,25 @@ async fn serve(
         None => server.stopped(Some(live)),
     }
     if !is_closed {
-        // Answers that were written before the end are read to their end first.
-        if end.is_some() {
-            is_closed = tokio::time::timeout(EXIT_WAIT, &mut closed).await.is_ok();
-        }
         cancel.cancel();
-        if !is_closed {
-            let _ = tokio::time::timeout(CLOSE_LIMIT, closed).await;
-        }
+        let _ = tokio::time::timeout(CLOSE_LIMIT, closed).await;
     }
-    match end {
+    match how {
         Some(_) => End::Lost { ready_for: ready_at.elapsed() },
         None => End::Stopped,
     }
+}
+
+/// Why an open connection is no longer served.
+enum Loss {
+    /// The gateway is closing.
+    Stop,
+    /// The process ended this way.
+    Exit(String),
+    /// The transport was closed.
+    Close,
+    /// No sign of life, for this reason.
+    Silence(String),
 }
 
 async fn close(running: Running) {
