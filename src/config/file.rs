@@ -13,13 +13,17 @@ use super::value::{Entry, Node, Origin, Positions, Table, Value};
 /// Far above any sensible configuration; guards against a wrong path, for example a database.
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 
-/// The text of `path` without a byte order mark; `None` when there is no such file. `shown` names it in errors.
+/// The text of `path` without a byte order mark; `None` when there is no such file or it is a folder. `shown` names it in errors.
 pub(super) fn read(path: &Path, shown: &str) -> anyhow::Result<Option<String>> {
     let file = match std::fs::File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("{shown}: cannot open the file")),
     };
+    // Python programmers have folders called `.env`.
+    if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        return Ok(None);
+    }
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1)
         .read_to_end(&mut bytes)

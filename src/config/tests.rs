@@ -305,6 +305,14 @@ fn a_byte_order_mark_is_not_a_key() {
 }
 
 #[test]
+fn a_folder_is_no_file() {
+    let case = case(&[], &[]);
+    std::fs::create_dir(case.folder.path().join(".env")).unwrap();
+    let settings = Settings::load(&case.options).unwrap();
+    assert!(settings.provenance().contains(&"file: .env (not there)".to_owned()));
+}
+
+#[test]
 fn a_named_file_must_exist() {
     let mut case = case(&[("other.toml", "[server]\nport = 9"), ("gateway.toml", "[server]\nport = 8")], &[]);
     case.options.config_file = Some("other.toml".into());
