@@ -1,74 +1,32 @@
 //! The `tools` room: the port to tools, and the registry every API calls them through.
 //!
 //! Adapters bring tools in ([`ToolSource`]); the registry names, validates, times, retries, bounds and logs every call,
-//! so that an adapter only has to make it.
+//! so that an adapter only has to make it. `docs/tools.md` tells operators how.
 
 mod bound;
 mod invoke;
+mod lowering;
 pub mod mcp;
 mod naming;
 mod registry;
 mod schema;
+mod settings;
 
-use std::collections::BTreeMap;
+#[cfg(test)]
+mod fake;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
-pub use registry::{RegisteredTool, ToolRegistry, ToolSnapshot};
+pub use invoke::RegisteredTool;
+pub use registry::{ToolRegistry, ToolSnapshot};
+pub use settings::{Config, ToolOverride};
 
 use crate::domain::{ToolContext, ToolDefinition, ToolError, ToolResult};
-
-/// `[tools]` in `gateway.toml`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Longest time one call may take, retries included, in milliseconds, where neither the server's nor the tool's own
-    /// configuration says otherwise. Default 60000.
-    pub call_timeout_ms: u64,
-    /// Further tries of a failed call, only where nothing can have happened twice. Default 2.
-    pub retries: u32,
-    /// Wait before the first retry, in milliseconds; doubles each time. Default 200.
-    pub retry_backoff_ms: u64,
-    /// Largest result that is passed on, in bytes; what is larger is cut, with a note. Default 262144.
-    pub max_result_bytes: usize,
-    /// Calls of all clients together that run at the same time; further ones wait. Default 64.
-    pub max_concurrent_calls: usize,
-    /// Settings of single tools, by canonical name.
-    pub overrides: BTreeMap<String, ToolOverride>,
-    /// `[tools.mcp]`: how MCP servers are started, watched and stopped.
-    pub mcp: mcp::McpConfig,
-}
-
-/// `[tools.overrides."name"]` in `gateway.toml`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ToolOverride {
-    /// Longest time one call may take, in milliseconds.
-    pub timeout_ms: Option<u64>,
-    /// Further tries of a failed call; setting it says that repeating the call is safe.
-    pub retries: Option<u32>,
-    /// Whether the tool is left out.
-    pub disabled: bool,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            call_timeout_ms: 60_000,
-            retries: 2,
-            retry_backoff_ms: 200,
-            max_result_bytes: 256 * 1024,
-            max_concurrent_calls: 64,
-            overrides: BTreeMap::new(),
-            mcp: mcp::McpConfig::default(),
-        }
-    }
-}
 
 /// One callable tool.
 #[async_trait]

@@ -1,135 +1,328 @@
-//! One call, start to end: arguments checked, a place taken, time limited, retried only where it is safe, result
-//! bounded, outcome logged. Dropping the future cancels the call at its server.
+//! One registered tool and the way of a call to it: parse, validate, wait for a turn, call, retry, bound, log.
+//!
+//! Promises: arguments that do not fit never reach the server; a call ends within its time limit, retries included;
+//! it is repeated only where nothing can happen twice; dropping the call cancels it. Arguments and results are logged
+//! at debug level only.
 
-use std::time::{Duration, Instant};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use serde_json::{Map, Value};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout};
+use tracing::{debug, info, warn};
 
-use super::registry::RegisteredTool;
-use super::{Config, bound, schema};
-use crate::domain::{ToolContext, ToolError, ToolErrorKind, ToolResult};
+use super::Tool;
+use super::bound::{bound, result_bytes};
+use super::schema::{Schema, cut, parse_arguments};
+use crate::domain::{ToolContext, ToolDefinition, ToolError, ToolErrorKind, ToolResult};
+
+/// The longest pause between two tries.
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
+
+/// How much of an error, and at debug level of arguments and results, is logged, in bytes.
+const MAX_LOGGED_BYTES: usize = 500;
+const MAX_DEBUG_BYTES: usize = 4096;
+
+/// A tool as the registry offers it.
+pub struct RegisteredTool {
+    /// What the tool is, under its canonical name and with its server's name.
+    pub definition: ToolDefinition,
+    /// The `tools[]` entry for models: `{"type":"function","function":{name,description,parameters}}` as JSON text.
+    pub function_json: Bytes,
+    /// `server__tool`, which finds the tool whatever else there is.
+    pub qualified_name: String,
+    pub(super) tool: Arc<dyn Tool>,
+    pub(super) schemas: Arc<Schemas>,
+    pub(super) limits: Limits,
+    pub(super) gates: Gates,
+}
+
+/// The compiled schemas of a tool.
+pub(super) struct Schemas {
+    pub(super) input: Schema,
+    /// `None` where the server gives none, or one that does not compile.
+    pub(super) output: Option<Schema>,
+}
+
+/// The limits of one tool's calls, overrides applied.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    /// Of a call with its retries.
+    pub(super) timeout: Duration,
+    pub(super) retries: u32,
+    pub(super) backoff: Duration,
+    /// Whether a second call does no harm.
+    pub(super) safe_to_repeat: bool,
+    pub(super) queue_timeout: Duration,
+    pub(super) max_argument_bytes: usize,
+    pub(super) max_result_bytes: usize,
+}
+
+/// What lets only so many calls run at the same time.
+#[derive(Clone)]
+pub(super) struct Gates {
+    pub(super) server: Arc<Semaphore>,
+    pub(super) all: Arc<Semaphore>,
+}
 
 impl RegisteredTool {
-    /// Calls the tool with `arguments` as JSON text (empty means none).
+    /// The name the server itself gives the tool.
+    #[must_use]
+    pub fn original_name(&self) -> &str {
+        &self.tool.definition().name
+    }
+
+    /// Calls the tool with arguments as a model or client wrote them. Dropping the future cancels the call.
     ///
     /// # Errors
-    /// `InvalidArguments` before anything is sent; see [`ToolErrorKind`] for the rest.
-    pub async fn invoke(&self, arguments: &str, context: &ToolContext) -> Result<ToolResult, ToolError> {
-        let started = Instant::now();
-        let limit = self.time_limit();
-        let name = self.definition.name.as_str();
-        let outcome = match schema::parse_arguments(arguments, &self.validator) {
-            Err(message) => Err(ToolError::new(ToolErrorKind::InvalidArguments, message)),
-            Ok(arguments) => {
-                let called = tokio::time::timeout(limit, self.call_with_retries(&arguments, context)).await;
-                called.unwrap_or_else(|_| Err(ToolError::timeout(name, limit)))
+    /// [`ToolErrorKind::InvalidArguments`] before anything is sent, [`ToolErrorKind::NotSent`] when too many calls run
+    /// or the server cannot be reached, [`ToolErrorKind::Timeout`], or [`ToolErrorKind::Failed`]; all have been
+    /// logged. A failure the tool itself reports is a result with `is_error`.
+    pub async fn invoke(&self, arguments_json: &str, context: &ToolContext) -> Result<ToolResult, ToolError> {
+        let mut log = CallLog { tool: self, context, started: Instant::now(), is_done: false };
+        debug!(
+            tool = %self.definition.name,
+            call_id = %context.call_id,
+            arguments = cut(arguments_json, MAX_DEBUG_BYTES),
+            "tool call begins"
+        );
+        let arguments = match self.check(arguments_json) {
+            Ok(arguments) => arguments,
+            Err(Refusal { error, cause }) => {
+                log.failed(&error, &cause);
+                return Err(error);
             }
         };
-        self.check_output(&outcome);
-        let outcome = outcome.map(|result| bound::bound(result, self.shared.config.max_result_bytes));
-        self.log(&outcome, context, started.elapsed());
-        outcome.map(|(result, _size)| result)
+        match self.run(arguments, context).await {
+            Ok(result) => Ok(self.finish(result, &mut log)),
+            Err(error) => {
+                log.failed(&error, &error.message);
+                Err(error)
+            }
+        }
     }
 
-    fn time_limit(&self) -> Duration {
-        let configured = self.setting().and_then(|tool| tool.timeout_ms).map(Duration::from_millis);
-        configured
-            .or_else(|| self.tool.timeout())
-            .unwrap_or(Duration::from_millis(self.config().call_timeout_ms))
+    fn check(&self, arguments_json: &str) -> Result<Map<String, Value>, Refusal> {
+        let arguments = parse_arguments(arguments_json, self.limits.max_argument_bytes)
+            .map_err(|error| Refusal { cause: error.message.clone(), error })?;
+        let arguments = Value::Object(arguments);
+        if let Some(violations) = self.schemas.input.violations(&arguments, "arguments") {
+            let message = format!(
+                "the arguments do not fit the schema of tool `{}`: {}",
+                self.definition.name, violations.message
+            );
+            let error = ToolError::new(ToolErrorKind::InvalidArguments, message);
+            return Err(Refusal { error, cause: violations.masked });
+        }
+        match arguments {
+            Value::Object(arguments) => Ok(arguments),
+            _ => Ok(Map::new()),
+        }
     }
 
-    fn config(&self) -> &Config {
-        &self.shared.config
-    }
-
-    fn setting(&self) -> Option<&super::ToolOverride> {
-        self.config().overrides.get(&self.definition.name)
-    }
-
-    async fn call_with_retries(
+    async fn run(
         &self,
-        arguments: &Map<String, Value>,
+        arguments: Map<String, Value>,
         context: &ToolContext,
     ) -> Result<ToolResult, ToolError> {
-        // The semaphore is never closed, so a failure to take a place cannot happen; it would only lift the bound.
-        let _place = self.shared.places.acquire().await;
-        let setting = self.setting().and_then(|tool| tool.retries);
-        let tries = setting.unwrap_or(self.config().retries);
-        let repeatable = setting.is_some() || self.definition.annotations.safe_to_repeat();
-        let mut attempt = 0;
+        let _turn = self.turn().await?;
+        let limit = self.limits.timeout;
+        match timeout(limit, self.attempts(arguments, context, Instant::now() + limit)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(ToolError::timeout(&self.definition.name, limit)),
+        }
+    }
+
+    /// Waits until the call may run. The server's own gate comes first: calls that wait for a server that hangs take
+    /// no place from the others.
+    async fn turn(&self) -> Result<[SemaphorePermit<'_>; 2], ToolError> {
+        let both = async {
+            let server = self.gates.server.acquire().await;
+            let all = self.gates.all.acquire().await;
+            server.and_then(|server| Ok([server, all?]))
+        };
+        match timeout(self.limits.queue_timeout, both).await {
+            Ok(Ok(permits)) => Ok(permits),
+            _ => {
+                let message = format!(
+                    "tool `{}` was not called: too many calls are running, and none ended within {} ms \
+                     (tools.max_concurrent_calls, tools.max_concurrent_calls_per_server, tools.queue_timeout_ms)",
+                    self.definition.name,
+                    self.limits.queue_timeout.as_millis()
+                );
+                Err(ToolError::new(ToolErrorKind::NotSent, message))
+            }
+        }
+    }
+
+    async fn attempts(
+        &self,
+        arguments: Map<String, Value>,
+        context: &ToolContext,
+        deadline: Instant,
+    ) -> Result<ToolResult, ToolError> {
+        let mut tries = 0;
         loop {
-            let error = match self.tool.call(arguments.clone(), context).await {
+            let mut error = match self.tool.call(arguments.clone(), context).await {
                 Ok(result) => return Ok(result),
                 Err(error) => error,
             };
-            let safe = match error.kind {
-                ToolErrorKind::NotSent => true,
-                ToolErrorKind::Failed | ToolErrorKind::Timeout => repeatable,
-                ToolErrorKind::NotFound | ToolErrorKind::InvalidArguments => false,
-            };
-            if !safe || attempt >= tries {
+            tries += 1;
+            let pause = self.pause(tries);
+            // A pause beyond the deadline would only hide the cause behind a timeout.
+            let is_last = tries > self.limits.retries || Instant::now() + pause >= deadline;
+            if is_last || !self.may_repeat(error.kind) {
+                if tries > 1 {
+                    error.message.push_str(&format!(" (tried {tries} times)"));
+                }
                 return Err(error);
             }
-            let backoff = self.config().retry_backoff_ms.saturating_mul(1 << attempt.min(10));
-            let wait = Duration::from_millis(backoff / 2 + fastrand::u64(0..=backoff / 2));
-            attempt += 1;
-            tracing::warn!(tool = %self.definition.name, attempt, cause = %error, "tool call failed; trying again");
-            tokio::time::sleep(wait).await;
+            warn!(
+                tool = %self.definition.name,
+                server = self.server(),
+                request_id = %context.request_id,
+                call_id = %context.call_id,
+                kind = ?error.kind,
+                error = cut(&error.message, MAX_LOGGED_BYTES),
+                pause_ms = pause.as_millis(),
+                "tool call failed and is tried again"
+            );
+            tokio::time::sleep(pause).await;
         }
     }
 
-    /// A result that breaks the tool's own output schema is passed on, but the operator should know.
-    fn check_output(&self, outcome: &Result<ToolResult, ToolError>) {
-        let Some(validator) = &self.output_validator else { return };
-        let structured = outcome
-            .as_ref()
-            .ok()
-            .filter(|result| !result.is_error)
-            .and_then(|r| r.structured_content.as_ref());
-        if let Some(Err(fault)) = structured.map(|value| validator.validate(value)) {
-            let tool = &self.definition.name;
-            tracing::warn!(%tool, path = %fault.instance_path(), "the tool's structured content breaks its own output schema");
+    /// True where trying again cannot make anything happen twice.
+    fn may_repeat(&self, kind: ToolErrorKind) -> bool {
+        match kind {
+            ToolErrorKind::NotSent => true,
+            ToolErrorKind::Failed | ToolErrorKind::Timeout => self.limits.safe_to_repeat,
+            ToolErrorKind::NotFound | ToolErrorKind::InvalidArguments => false,
         }
     }
 
-    fn log(&self, outcome: &Result<(ToolResult, usize), ToolError>, context: &ToolContext, took: Duration) {
-        let (tool, server) = (self.definition.name.as_str(), self.definition.server.as_deref());
-        let (principal, request_id) = (context.principal.id.as_str(), context.request_id.as_str());
-        let (session_id, call_id) =
-            (context.session_id.as_ref().map(crate::domain::SessionId::as_str), &context.call_id);
-        let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        match outcome {
-            Ok((result, bytes)) if !result.is_error => {
-                tracing::info!(
-                    tool,
-                    server,
-                    principal,
-                    request_id,
-                    session_id,
-                    call_id,
-                    duration_ms,
+    /// The pause after the `tries`th failure: doubling, with a random part so that callers do not come back at once.
+    fn pause(&self, tries: u32) -> Duration {
+        let doubled = self.limits.backoff.saturating_mul(1 << (tries - 1).min(16)).min(MAX_BACKOFF);
+        doubled.mul_f64(0.5 + fastrand::f64() / 2.0)
+    }
+
+    fn finish(&self, result: ToolResult, log: &mut CallLog<'_>) -> ToolResult {
+        let bytes = result_bytes(&result);
+        if !result.is_error && bytes <= self.limits.max_result_bytes {
+            self.check_output(&result);
+        }
+        log.finished(&result, bytes);
+        bound(result, bytes, self.limits.max_result_bytes)
+    }
+
+    /// A result that breaks the server's own promise is still the best there is, so it is only logged.
+    fn check_output(&self, result: &ToolResult) {
+        let (Some(schema), Some(structured)) = (&self.schemas.output, &result.structured_content) else {
+            return;
+        };
+        if let Some(violations) = schema.violations(structured, "structuredContent") {
+            warn!(
+                tool = %self.definition.name,
+                server = self.server(),
+                error = cut(&violations.masked, MAX_LOGGED_BYTES),
+                "tool result does not fit the tool's own output schema; it is passed on as it is"
+            );
+        }
+    }
+
+    fn server(&self) -> &str {
+        self.definition.server.as_deref().unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for RegisteredTool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegisteredTool").field("definition", &self.definition).finish_non_exhaustive()
+    }
+}
+
+/// Arguments that were not accepted: the caller's error, and its cause without any value of theirs.
+struct Refusal {
+    error: ToolError,
+    cause: String,
+}
+
+/// Writes the one line every call leaves in the log, also when its caller went away.
+struct CallLog<'a> {
+    tool: &'a RegisteredTool,
+    context: &'a ToolContext,
+    started: Instant,
+    is_done: bool,
+}
+
+impl CallLog<'_> {
+    fn finished(&mut self, result: &ToolResult, bytes: usize) {
+        self.is_done = true;
+        // What the tool says of its failure may quote data, so it is in the debug log only.
+        macro_rules! write_line {
+            ($level:ident, $words:literal) => {
+                $level!(
+                    tool = %self.tool.definition.name,
+                    server = self.tool.server(),
+                    principal = %self.context.principal.id,
+                    request_id = %self.context.request_id,
+                    call_id = %self.context.call_id,
+                    duration_ms = self.milliseconds(),
+                    is_error = result.is_error,
                     bytes,
-                    "tool call"
-                );
-            }
-            Ok((result, bytes)) => {
-                let cause: String = result.to_text().chars().take(200).collect();
-                tracing::warn!(
-                    tool,
-                    server,
-                    principal,
-                    request_id,
-                    session_id,
-                    call_id,
-                    duration_ms,
-                    bytes,
-                    cause,
-                    "the tool reported a failure"
-                );
-            }
-            Err(error) => {
-                tracing::warn!(tool, server, principal, request_id, session_id, call_id, duration_ms, kind = ?error.kind, cause = %error, "tool call failed");
-            }
+                    $words
+                )
+            };
+        }
+        if result.is_error {
+            write_line!(warn, "tool call finished: the tool reports a failure");
+        } else {
+            write_line!(info, "tool call finished");
+        }
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let text = result.to_text();
+            debug!(call_id = %self.context.call_id, result = cut(&text, MAX_DEBUG_BYTES), "tool result");
+        }
+    }
+
+    fn failed(&mut self, error: &ToolError, cause: &str) {
+        self.is_done = true;
+        warn!(
+            tool = %self.tool.definition.name,
+            server = self.tool.server(),
+            principal = %self.context.principal.id,
+            request_id = %self.context.request_id,
+            call_id = %self.context.call_id,
+            duration_ms = self.milliseconds(),
+            kind = ?error.kind,
+            error = cut(cause, MAX_LOGGED_BYTES),
+            "tool call failed"
+        );
+    }
+
+    fn milliseconds(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Drop for CallLog<'_> {
+    fn drop(&mut self) {
+        if !self.is_done {
+            info!(
+                tool = %self.tool.definition.name,
+                server = self.tool.server(),
+                principal = %self.context.principal.id,
+                request_id = %self.context.request_id,
+                call_id = %self.context.call_id,
+                duration_ms = self.milliseconds(),
+                "tool call cancelled by its caller"
+            );
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,131 +1,172 @@
-//! Canonical tool names: a server's own name while it is unique in configuration order, else `server__tool`.
+//! What tools are called: plain while unique, `server__tool` on a collision, and never something else later.
 //!
-//! Names match `^[a-zA-Z0-9_-]{1,64}$`. A server that is down keeps its names, so that its coming back, or a later
-//! server's coming up, renames nothing.
+//! Promises: every name matches `^[a-zA-Z0-9_-]{1,64}$`, no two tools share one, and the names of a server that is down
+//! stay its own. While names are not settled (the first seconds of the gateway, when servers become ready in any order)
+//! the order of the configuration alone decides; afterwards a name once given stays with its tool.
 
 use std::collections::{HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
 
-/// Longest name that model APIs take, in characters.
-const MAX_NAME: usize = 64;
+/// The longest name the OpenAI API takes, in characters.
+const MAX_NAME_CHARS: usize = 64;
 
-/// The names of all servers' tools, those of servers that are down included.
-#[derive(Default)]
-pub(super) struct NameBook {
-    known: HashMap<String, Vec<String>>,
+/// Hexadecimal digits of the hash that tells cut or colliding names apart.
+const HASH_CHARS: usize = 8;
+
+/// Tools of one server that are remembered; beyond, those it no longer offers are forgotten.
+const MAX_REMEMBERED: usize = 10_000;
+
+/// Stands between the server's and the tool's name.
+const SEPARATOR: &str = "__";
+
+/// Gives names to the tools of a fixed list of servers.
+pub(super) struct Namer {
+    servers: Vec<ServerNames>,
 }
 
-/// A tool's names: the one it is listed under, and the one that always resolves.
+/// The names of one tool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ToolNames {
+    /// The name callers are given.
     pub(super) canonical: String,
-    pub(super) qualified: String,
+    /// Other names that find the tool: `server__tool`, as written by the server and as brought to the allowed form.
+    pub(super) aliases: [String; 2],
 }
 
-impl NameBook {
-    /// Names for every tool of `servers` (name and its tools' own names, in configuration order), by server and tool.
-    pub(super) fn assign(
-        &mut self,
-        servers: &[(String, Vec<String>)],
-    ) -> HashMap<(String, String), ToolNames> {
-        let mut taken: HashSet<String> = HashSet::new();
-        let mut names = HashMap::new();
-        for (server, tools) in servers {
-            if !tools.is_empty() {
-                self.known.insert(server.clone(), tools.clone());
-            }
-            for tool in self.known.get(server).into_iter().flatten() {
-                let qualified =
-                    unique(&format!("{}__{}", clean(server), clean(tool)), server, tool, &HashSet::new());
-                let plain = fit(&clean(tool), server, tool);
-                let canonical =
-                    if taken.contains(&plain) { unique(&qualified, server, tool, &taken) } else { plain };
-                taken.insert(canonical.clone());
-                names.insert((server.clone(), tool.clone()), ToolNames { canonical, qualified });
+struct ServerNames {
+    server: String,
+    /// The server's name in the allowed form, unlike every other server's.
+    prefix: String,
+    tools: Vec<KnownTool>,
+    by_raw: HashMap<String, usize>,
+}
+
+struct KnownTool {
+    raw: String,
+    /// The tool's name in the allowed form, unlike every other tool's of this server.
+    local: String,
+    canonical: Option<String>,
+}
+
+impl Namer {
+    /// A namer for servers in configuration order.
+    pub(super) fn new<'a>(servers: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut prefixes = HashSet::new();
+        let servers = servers.into_iter().map(|server| {
+            let prefix = unique(&fit(server), server, &prefixes);
+            prefixes.insert(prefix.clone());
+            ServerNames { server: server.to_owned(), prefix, tools: Vec::new(), by_raw: HashMap::new() }
+        });
+        Self { servers: servers.collect() }
+    }
+
+    /// Names what each server offers now (its own tool names, in the servers' order). An empty list is a server that
+    /// is down: its names stay reserved.
+    pub(super) fn assign(&mut self, offered: &[Vec<&str>], settled: bool) {
+        for (server, names) in self.servers.iter_mut().zip(offered) {
+            server.learn(names);
+            if !settled {
+                server.tools.iter_mut().for_each(|tool| tool.canonical = None);
             }
         }
-        names
+        let known = self.servers.iter().flat_map(|server| &server.tools);
+        let mut taken: HashSet<String> = known.filter_map(|tool| tool.canonical.clone()).collect();
+        for at in 0..self.servers.len() {
+            for tool in 0..self.servers[at].tools.len() {
+                if self.servers[at].tools[tool].canonical.is_none() {
+                    let name = self.choose(&self.servers[at], &self.servers[at].tools[tool], &taken);
+                    taken.insert(name.clone());
+                    self.servers[at].tools[tool].canonical = Some(name);
+                }
+            }
+        }
+    }
+
+    /// The names of the tool its server calls `raw`; `None` before it was assigned any.
+    pub(super) fn names(&self, server: usize, raw: &str) -> Option<ToolNames> {
+        let server = self.servers.get(server)?;
+        let tool = &server.tools[*server.by_raw.get(raw)?];
+        let written = [server.server.as_str(), SEPARATOR, raw].concat();
+        Some(ToolNames {
+            canonical: tool.canonical.clone()?,
+            aliases: [fit(&server.qualified(&tool.local)), written],
+        })
+    }
+
+    fn choose(&self, server: &ServerNames, tool: &KnownTool, taken: &HashSet<String>) -> String {
+        // A tool that is itself called `server__tool` would stand in the way of that server's tool of that name.
+        let poses = self.servers.iter().any(|other| {
+            tool.local.strip_prefix(other.prefix.as_str()).is_some_and(|rest| rest.starts_with(SEPARATOR))
+        });
+        if !poses && !taken.contains(&tool.local) {
+            return tool.local.clone();
+        }
+        let identity = [server.server.as_str(), "\0", &tool.raw].concat();
+        unique(&fit(&server.qualified(&tool.local)), &identity, taken)
     }
 }
 
-/// `text` with every character that a name may not have replaced.
-fn clean(text: &str) -> String {
-    let clean: String = text
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '_' })
-        .collect();
-    if clean.is_empty() { "_".to_owned() } else { clean }
+impl ServerNames {
+    fn qualified(&self, local: &str) -> String {
+        [self.prefix.as_str(), SEPARATOR, local].concat()
+    }
+
+    fn learn(&mut self, offered: &[&str]) {
+        let mut new: Vec<&str> =
+            offered.iter().copied().filter(|raw| !self.by_raw.contains_key(*raw)).collect();
+        if self.tools.len() + new.len() > MAX_REMEMBERED {
+            let current: HashSet<&str> = offered.iter().copied().collect();
+            self.tools.retain(|tool| current.contains(tool.raw.as_str()));
+            self.by_raw = self.tools.iter().enumerate().map(|(at, tool)| (tool.raw.clone(), at)).collect();
+        }
+        // A tool whose name needs no change keeps it, whatever stands before it in the list.
+        new.sort_by_key(|raw| fit(raw) != *raw);
+        let mut locals: HashSet<String> = self.tools.iter().map(|tool| tool.local.clone()).collect();
+        for raw in new {
+            if self.by_raw.contains_key(raw) {
+                continue;
+            }
+            let local = unique(&fit(raw), raw, &locals);
+            locals.insert(local.clone());
+            self.by_raw.insert(raw.to_owned(), self.tools.len());
+            self.tools.push(KnownTool { raw: raw.to_owned(), local, canonical: None });
+        }
+    }
 }
 
-fn fit(name: &str, server: &str, tool: &str) -> String {
-    if name.len() <= MAX_NAME { name.to_owned() } else { hashed(name, server, tool) }
+/// `name` in the allowed form: other characters become `_`, and a long name ends in a hash of the whole.
+fn fit(name: &str) -> String {
+    let allowed = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' };
+    let fitted: String = name.chars().map(allowed).collect();
+    match fitted.len() {
+        0 => "tool".to_owned(),
+        1..=MAX_NAME_CHARS => fitted,
+        _ => with_hash(&fitted, name),
+    }
 }
 
-fn unique(name: &str, server: &str, tool: &str, taken: &HashSet<String>) -> String {
-    let name = fit(name, server, tool);
-    if taken.contains(&name) { hashed(&name, server, tool) } else { name }
+/// `fitted` itself while it is free, else with a hash of `identity`.
+fn unique(fitted: &str, identity: &str, taken: &HashSet<String>) -> String {
+    if !taken.contains(fitted) {
+        return fitted.to_owned();
+    }
+    let mut salted = identity.to_owned();
+    loop {
+        let candidate = with_hash(fitted, &salted);
+        if !taken.contains(&candidate) {
+            return candidate;
+        }
+        salted.push('\0');
+    }
 }
 
-/// `name` cut to make room for a hash of where it comes from.
-fn hashed(name: &str, server: &str, tool: &str) -> String {
-    let digest = Sha256::digest(format!("{server}\0{tool}").as_bytes());
-    let suffix: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    let room = MAX_NAME - 1 - suffix.len();
-    format!("{}_{suffix}", &name[..name.len().min(room)])
+fn with_hash(fitted: &str, identity: &str) -> String {
+    let digest = Sha256::digest(identity.as_bytes());
+    let hash: String = digest.iter().take(HASH_CHARS / 2).map(|byte| format!("{byte:02x}")).collect();
+    let kept = fitted.len().min(MAX_NAME_CHARS - HASH_CHARS - 1);
+    format!("{}_{hash}", &fitted[..kept])
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn assign(book: &mut NameBook, servers: &[(&str, &[&str])]) -> HashMap<(String, String), ToolNames> {
-        let servers: Vec<(String, Vec<String>)> = servers
-            .iter()
-            .map(|(s, t)| ((*s).to_owned(), t.iter().map(|t| (*t).to_owned()).collect()))
-            .collect();
-        book.assign(&servers)
-    }
-
-    fn canonical(names: &HashMap<(String, String), ToolNames>, server: &str, tool: &str) -> String {
-        names[&(server.to_owned(), tool.to_owned())].canonical.clone()
-    }
-
-    #[test]
-    fn the_later_of_two_gets_its_servers_name() {
-        let names = assign(&mut NameBook::default(), &[("a", &["read"]), ("b", &["read", "write"])]);
-        assert_eq!(canonical(&names, "a", "read"), "read");
-        assert_eq!(canonical(&names, "b", "read"), "b__read");
-        assert_eq!(canonical(&names, "b", "write"), "write");
-        assert_eq!(names[&("a".to_owned(), "read".to_owned())].qualified, "a__read");
-    }
-
-    #[test]
-    fn a_server_that_is_down_keeps_its_names() {
-        let mut book = NameBook::default();
-        let before = assign(&mut book, &[("a", &["read"]), ("b", &["read"])]);
-        let while_down = assign(&mut book, &[("a", &[]), ("b", &["read"])]);
-        assert_eq!(canonical(&while_down, "b", "read"), canonical(&before, "b", "read"));
-        let added = assign(&mut book, &[("a", &["read"]), ("b", &["read"]), ("c", &["read", "new"])]);
-        assert!(before.iter().all(|(tool, names)| added[tool] == *names));
-    }
-
-    #[test]
-    fn every_name_is_legal_and_unique() {
-        let long = "x".repeat(200);
-        let names = assign(
-            &mut NameBook::default(),
-            &[
-                ("s é", &["a b", "a.b", "工具", "", &long, &format!("{long}y")]),
-                ("a", &["b__c"]),
-                ("a__b", &["c"]),
-            ],
-        );
-        let all: Vec<&String> = names.values().map(|n| &n.canonical).collect();
-        assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len(), "{all:?}");
-        for name in all {
-            assert!((1..=64).contains(&name.len()), "{name}");
-            assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')), "{name}");
-        }
-    }
-}
+mod tests;

@@ -1,225 +1,195 @@
-//! JSON Schema: checking arguments against the full schema, and a simpler form of it for models.
+//! Checks arguments and structured results against a tool's JSON Schema, and says what is wrong and where.
 //!
-//! Lowering is for the model's eyes only: references are put in place and a top-level choice becomes one object, since
-//! several model APIs refuse the rest. Validation always uses the schema as the server gave it.
+//! Promises: nothing is fetched for a schema (no remote or file references), patterns run in linear time or with a
+//! bounded number of steps, and every message names the path of the value at fault. Source: JSON Schema 2020-12 (the
+//! default of MCP) and the older drafts a schema may name in `$schema`.
+
+mod weight;
 
 use std::fmt::Write as _;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use jsonschema::{PatternOptions, Validator};
-use serde_json::{Map, Value, json};
+use jsonschema::error::ValidationErrorKind;
+use jsonschema::{Draft, PatternOptions, ValidationError, ValidationOptions, Validator};
+use serde_json::{Map, Value};
 
-/// Most faults that one message lists.
-const MAX_FAULTS: usize = 5;
-/// Deepest chain of references that lowering follows; a recursive schema is open below it.
-const MAX_REFERENCE_DEPTH: usize = 6;
-/// Most JSON values a lowered schema may have; a schema that grows beyond it goes to the model as it is.
-const MAX_LOWERED_VALUES: usize = 20_000;
-/// Largest compiled regular expression, in bytes.
-const MAX_REGEX_BYTES: usize = 1 << 20;
+use crate::domain::{ToolError, ToolErrorKind};
 
-/// Compiles a schema. Nothing outside it is ever loaded, and patterns run in linear time.
+/// Errors told at once: enough for a model to mend its call in one go.
+const MAX_ERRORS: usize = 5;
+
+/// Alternatives of an `anyOf` or `oneOf` whose error is told.
+const MAX_ALTERNATIVES: usize = 4;
+
+/// The longest value repeated in a message, and the longest message, in bytes.
+const MAX_VALUE_BYTES: usize = 120;
+const MAX_MESSAGE_BYTES: usize = 600;
+
+/// The largest compiled pattern, in bytes: about a hundred times what everyday patterns need.
+const PATTERN_BYTES: usize = 4 * 1024 * 1024;
+
+/// Steps a pattern with look-around or back-references may take on one value before it counts as not matching.
+const PATTERN_STEPS: usize = 20_000;
+
+/// The most checks a schema may make of one value: far more than schemas that people or programs write.
+const MAX_CHECKS: usize = 20_000;
+
+/// A compiled schema.
+pub(super) struct Schema {
+    validator: Validator,
+}
+
+/// What is wrong with a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Violations {
+    /// For the caller, with the values at fault.
+    pub(super) message: String,
+    /// For the log, without any value.
+    pub(super) masked: String,
+}
+
+impl Schema {
+    /// Compiles a schema of at most `max_bytes` of JSON.
+    ///
+    /// # Errors
+    /// What is wrong with the schema, in words for the operator.
+    pub(super) fn compile(schema: &Value, max_bytes: usize) -> Result<Self, String> {
+        let bytes = json_bytes(schema);
+        if bytes > max_bytes {
+            return Err(format!("it has {bytes} bytes, more than {max_bytes} (tools.max_schema_bytes)"));
+        }
+        if weight::weight(schema) > MAX_CHECKS {
+            return Err(format!(
+                "its references and alternatives multiply to more than {MAX_CHECKS} checks of one value"
+            ));
+        }
+        let linear = PatternOptions::regex().size_limit(PATTERN_BYTES).dfa_size_limit(PATTERN_BYTES);
+        let bounded = PatternOptions::fancy_regex()
+            .backtrack_limit(PATTERN_STEPS)
+            .size_limit(PATTERN_BYTES)
+            .dfa_size_limit(PATTERN_BYTES);
+        build(schema, |options| options.with_pattern_options(linear))
+            .or_else(|_| build(schema, |options| options.with_pattern_options(bounded)))
+            .map(|validator| Self { validator })
+    }
+
+    /// What is wrong with `value`, if anything; paths begin with `root`.
+    pub(super) fn violations(&self, value: &Value, root: &str) -> Option<Violations> {
+        let mut errors = self.validator.iter_errors(value).peekable();
+        errors.peek()?;
+        let mut found = Violations { message: String::new(), masked: String::new() };
+        for (at, error) in errors.enumerate() {
+            let separator = if at == 0 { "" } else { "; " };
+            if at == MAX_ERRORS {
+                found.message.push_str("; and more");
+                break;
+            }
+            let path = error.instance_path().as_str();
+            // Writing to a string cannot fail.
+            let _ = write!(found.message, "{separator}{root}{path}: {}", describe(&error));
+            let _ = write!(found.masked, "{separator}{root}{path}: {}", error.kind().keyword());
+        }
+        Some(found)
+    }
+}
+
+/// Reads the arguments of a call as a model or client wrote them; nothing and `null` mean no arguments.
 ///
 /// # Errors
-/// What is wrong with the schema.
-pub(super) fn compile(schema: &Value) -> Result<Validator, String> {
-    let linear = PatternOptions::regex().size_limit(MAX_REGEX_BYTES).dfa_size_limit(MAX_REGEX_BYTES);
-    let compiled = jsonschema::options().with_pattern_options(linear).build(schema);
-    compiled.or_else(|first| {
-        // Look-around has no linear-time form; such a pattern runs with a bound on backtracking instead.
-        let bounded = PatternOptions::fancy_regex().backtrack_limit(10_000).size_limit(MAX_REGEX_BYTES);
-        jsonschema::options().with_pattern_options(bounded).build(schema).map_err(|_| first.to_string())
-    })
+/// [`ToolErrorKind::InvalidArguments`], with line and column where the JSON is broken.
+pub(super) fn parse_arguments(text: &str, max_bytes: usize) -> Result<Map<String, Value>, ToolError> {
+    let invalid = |message: String| ToolError::new(ToolErrorKind::InvalidArguments, message);
+    if text.len() > max_bytes {
+        let message = format!("the arguments have {} bytes, more than {max_bytes}", text.len());
+        return Err(invalid(format!("{message} (tools.max_argument_bytes)")));
+    }
+    if text.trim().is_empty() {
+        return Ok(Map::new());
+    }
+    match serde_json::from_str(text) {
+        Ok(Value::Object(arguments)) => Ok(arguments),
+        Ok(Value::Null) => Ok(Map::new()),
+        Ok(other) => Err(invalid(format!("the arguments must be a JSON object, not {}", kind_of(&other)))),
+        Err(error) => Err(invalid(format!("the arguments are not valid JSON: {error}"))),
+    }
 }
 
-/// Parses and checks arguments; empty text and null mean no arguments.
-///
-/// # Errors
-/// A message that names the path of every fault (up to five).
-pub(super) fn parse_arguments(text: &str, validator: &Validator) -> Result<Map<String, Value>, String> {
-    let value = if text.trim().is_empty() {
-        json!({})
-    } else {
-        serde_json::from_str(text).map_err(|e| format!("the arguments are not valid JSON: {e}"))?
-    };
-    let value = if value.is_null() { json!({}) } else { value };
-    let mut message = String::new();
-    for fault in validator.iter_errors(&value).take(MAX_FAULTS) {
-        let path = fault.instance_path().to_string();
-        let separator = if message.is_empty() { "" } else { "; " };
-        let _infallible = write!(message, "{separator}arguments{path}: {}", shortened(&fault.to_string()));
+/// The length of `value` as compact JSON, without writing it anywhere.
+pub(super) fn json_bytes(value: &Value) -> usize {
+    struct Counter(usize);
+    impl io::Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
     }
+    let mut counter = Counter(0);
+    match serde_json::to_writer(&mut counter, value) {
+        Ok(()) => counter.0,
+        Err(_) => usize::MAX,
+    }
+}
+
+/// The longest start of `text` of at most `max` bytes that ends between two characters.
+pub(super) fn cut(text: &str, max: usize) -> &str {
+    &text[..text.floor_char_boundary(max)]
+}
+
+fn build(
+    schema: &Value,
+    configure: impl FnOnce(ValidationOptions<'static>) -> ValidationOptions<'static>,
+) -> Result<Validator, String> {
+    let mut options = configure(jsonschema::options()).offline();
+    // A server may name a dialect of its own; what it says is then read as the default dialect of MCP.
+    if Draft::default().detect(schema) == Draft::Unknown {
+        options = options.with_draft(Draft::Draft202012);
+    }
+    // The schema comes from outside, and a defect of the compiler must not take the gateway's tools down.
+    match catch_unwind(AssertUnwindSafe(|| options.build(schema))) {
+        Ok(Ok(validator)) => Ok(validator),
+        Ok(Err(error)) => {
+            let place = error.instance_path().as_str();
+            Err(format!("at `#{place}`: {}", cut(&error.to_string(), MAX_MESSAGE_BYTES)))
+        }
+        Err(_) => Err("the schema compiler failed on it".to_owned()),
+    }
+}
+
+fn describe(error: &ValidationError<'_>) -> String {
+    let is_short = json_bytes(error.instance()) <= MAX_VALUE_BYTES;
+    let mut text = if is_short { error.to_string() } else { error.masked_with("the value").to_string() };
+    text.truncate(text.floor_char_boundary(MAX_MESSAGE_BYTES));
+    if let ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } =
+        error.kind()
+    {
+        let reasons = context.iter().filter_map(|alternative| alternative.first()).take(MAX_ALTERNATIVES);
+        for (at, reason) in reasons.enumerate() {
+            let mut why = reason.masked_with("the value").to_string();
+            why.truncate(why.floor_char_boundary(MAX_VALUE_BYTES));
+            let separator = if at == 0 { " (" } else { ", " };
+            let _ = write!(text, "{separator}{}: {why}", at + 1);
+        }
+        if !context.is_empty() {
+            text.push(')');
+        }
+    }
+    text
+}
+
+fn kind_of(value: &Value) -> &'static str {
     match value {
-        _ if !message.is_empty() => Err(message),
-        Value::Object(arguments) => Ok(arguments),
-        other => Err(format!("the arguments must be a JSON object, got {other}")),
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
     }
-}
-
-/// A fault's words without a huge value in them.
-fn shortened(text: &str) -> String {
-    const MAX_CHARS: usize = 300;
-    if text.chars().count() <= MAX_CHARS {
-        return text.to_owned();
-    }
-    let tail: Vec<char> = text.chars().rev().take(MAX_CHARS / 2).collect();
-    let head: String = text.chars().take(MAX_CHARS / 2).collect();
-    format!("{head} ... {}", tail.into_iter().rev().collect::<String>())
-}
-
-/// The schema as models get it: an object schema without references.
-pub(super) fn lower(schema: &Value) -> Value {
-    let mut budget = MAX_LOWERED_VALUES;
-    let inlined = inline(schema, schema, 0, &mut budget);
-    let mut lowered = match inlined {
-        Some(Value::Object(fields)) => merge_choices(fields),
-        _ => schema.as_object().cloned().unwrap_or_default(),
-    };
-    for name in ["$schema", "$id", "$defs", "definitions"] {
-        if budget > 0 {
-            lowered.shift_remove(name);
-        }
-    }
-    lowered.insert("type".to_owned(), json!("object"));
-    lowered.entry("properties").or_insert_with(|| json!({}));
-    Value::Object(lowered)
-}
-
-/// `value` with local references replaced by what they point to; `None` once the budget is spent.
-fn inline(value: &Value, root: &Value, depth: usize, budget: &mut usize) -> Option<Value> {
-    *budget = budget.checked_sub(1)?;
-    match value {
-        Value::Object(fields) => {
-            let reference = fields.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix('#'));
-            let target = reference.and_then(|pointer| root.pointer(pointer));
-            let mut out = Map::new();
-            if let Some(target) = target {
-                if depth >= MAX_REFERENCE_DEPTH {
-                    return Some(json!({}));
-                }
-                if let Value::Object(inlined) = inline(target, root, depth + 1, budget)? {
-                    out = inlined;
-                }
-            }
-            for (name, field) in fields {
-                let is_reference = name == "$ref" && target.is_some();
-                let is_definitions =
-                    matches!(name.as_str(), "$defs" | "definitions") && std::ptr::eq(value, root);
-                if !is_reference && !is_definitions {
-                    out.insert(name.clone(), inline(field, root, depth, budget)?);
-                }
-            }
-            Some(Value::Object(out))
-        }
-        Value::Array(items) => items
-            .iter()
-            .map(|item| inline(item, root, depth, budget))
-            .collect::<Option<_>>()
-            .map(Value::Array),
-        other => Some(other.clone()),
-    }
-}
-
-/// Merges a top-level `allOf`, `anyOf` or `oneOf` into the object: all properties of all branches; required is what
-/// every branch of a choice (or any part of an `allOf`) requires.
-fn merge_choices(mut schema: Map<String, Value>) -> Map<String, Value> {
-    for keyword in ["allOf", "anyOf", "oneOf"] {
-        let Some(Value::Array(branches)) = schema.shift_remove(keyword) else { continue };
-        let mut required: Option<Vec<Value>> = None;
-        for branch in branches {
-            let Value::Object(branch) = branch else { continue };
-            let mut branch = merge_choices(branch);
-            let wanted = match branch.shift_remove("required") {
-                Some(Value::Array(names)) => names,
-                _ => Vec::new(),
-            };
-            required = Some(match (required, keyword) {
-                (None, _) => wanted,
-                (Some(have), "allOf") => [have, wanted].concat(),
-                (Some(have), _) => have.into_iter().filter(|name| wanted.contains(name)).collect(),
-            });
-            if let Some(Value::Object(properties)) = branch.shift_remove("properties") {
-                let all = schema.entry("properties").or_insert_with(|| json!({}));
-                for (name, property) in properties {
-                    if let Some(all) = all.as_object_mut() {
-                        all.entry(name).or_insert(property);
-                    }
-                }
-            }
-        }
-        let mut all = match schema.shift_remove("required") {
-            Some(Value::Array(names)) => names,
-            _ => Vec::new(),
-        };
-        for name in required.unwrap_or_default() {
-            if !all.contains(&name) {
-                all.push(name);
-            }
-        }
-        if !all.is_empty() {
-            schema.insert("required".to_owned(), Value::Array(all));
-        }
-    }
-    schema
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn faults_name_their_path() {
-        let schema = json!({"type": "object", "required": ["name"], "properties": {
-            "name": {"type": "string"}, "items": {"type": "array", "items": {"type": "object", "properties": {"price": {"type": "number"}}}}}});
-        let validator = compile(&schema).unwrap();
-        let message = parse_arguments(r#"{"items":[{"price":"x"}]}"#, &validator).unwrap_err();
-        assert!(message.contains("arguments/items/0/price: \"x\" is not of type \"number\""), "{message}");
-        assert!(message.contains("\"name\" is a required property"), "{message}");
-        assert!(parse_arguments("{\"name\":", &validator).unwrap_err().contains("line 1 column 8"));
-        assert!(
-            parse_arguments("[]", &compile(&json!({})).unwrap())
-                .unwrap_err()
-                .contains("must be a JSON object")
-        );
-        for nothing in ["", " ", "null", "{}"] {
-            assert!(
-                parse_arguments(nothing, &compile(&json!({"type": "object"})).unwrap()).unwrap().is_empty()
-            );
-        }
-        assert_eq!(parse_arguments(r#"{"name":"工具"}"#, &validator).unwrap()["name"], "工具");
-    }
-
-    #[test]
-    fn bad_schemas_are_refused_and_nothing_is_fetched() {
-        assert!(compile(&json!({"type": "nonsense"})).is_err());
-        assert!(compile(&json!({"$ref": "http://127.0.0.1:1/schema.json"})).is_err());
-        assert!(compile(&json!({"$ref": "file:///etc/passwd"})).is_err());
-    }
-
-    #[test]
-    fn catastrophic_patterns_are_bounded() {
-        let validator = compile(&json!({"properties": {"a": {"pattern": "^(a+)+$"}}})).unwrap();
-        let text = json!({"a": format!("{}b", "a".repeat(50_000))}).to_string();
-        assert!(parse_arguments(&text, &validator).is_err());
-    }
-
-    #[test]
-    fn lowering_puts_references_in_place_and_ends_recursion() {
-        let schema = json!({"$schema": "x", "type": "object", "properties": {"node": {"$ref": "#/$defs/node"}},
-            "$defs": {"node": {"type": "object", "properties": {"next": {"$ref": "#/$defs/node"}}}}});
-        let text = lower(&schema).to_string();
-        assert!(!text.contains("$ref") && !text.contains("$defs") && !text.contains("$schema"), "{text}");
-        assert!(text.contains("next"));
-    }
-
-    #[test]
-    fn lowering_merges_a_top_level_choice() {
-        let schema = json!({"anyOf": [
-            {"type": "object", "properties": {"a": {}, "b": {}}, "required": ["a", "b"]},
-            {"type": "object", "properties": {"b": {}, "c": {}}, "required": ["b", "c"]}]});
-        let lowered = lower(&schema);
-        assert_eq!(lowered["type"], "object");
-        assert_eq!(lowered["properties"].as_object().unwrap().len(), 3);
-        assert_eq!(lowered["required"], json!(["b"]));
-        assert_eq!(lower(&json!({})), json!({"type": "object", "properties": {}}));
-    }
-}
+mod tests;
