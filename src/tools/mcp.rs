@@ -15,6 +15,7 @@ mod health;
 mod http;
 mod legacy_sse;
 mod server;
+mod session_client;
 #[cfg(unix)]
 mod stdio;
 mod supervisor;

@@ -14,6 +14,7 @@ use rmcp::transport::streamable_http_client::{
 };
 
 use super::legacy_sse::LegacySseError;
+use super::session_client::SessionClient;
 use crate::config::secret::Secret;
 use crate::domain::ToolErrorKind;
 
@@ -77,14 +78,11 @@ fn same_origin(attempt: redirect::Attempt<'_>) -> redirect::Action {
 
 /// The streamable HTTP transport to `url`. An expired session (404) is opened anew by it and the request sent once more,
 /// which is safe: a server that does not know the session has executed nothing.
-pub(super) fn streamable(
-    client: reqwest::Client,
-    url: &str,
-) -> StreamableHttpClientTransport<reqwest::Client> {
+pub(super) fn streamable(client: reqwest::Client, url: &str) -> StreamableHttpClientTransport<SessionClient> {
     let config = StreamableHttpClientTransportConfig::with_uri(url)
         .max_concurrent_requests(MAX_CONCURRENT_REQUESTS)
         .reinit_on_expired_session(true);
-    StreamableHttpClientTransport::with_client(client, config)
+    StreamableHttpClientTransport::with_client(SessionClient(client), config)
 }
 
 /// Whether a request that a transport could not carry may have reached the server.

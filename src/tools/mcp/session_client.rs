@@ -1,0 +1,140 @@
+//! rmcp's HTTP client with one correction: an error answer without an id is the answer to the request it was sent for.
+//!
+//! Servers turn a request down before they read it with `{"error": ..., "id": null}`; the TypeScript SDK does so, with
+//! status 400, for a session it does not know, which is every session after its restart. rmcp finds nobody such an
+//! answer belongs to and lets the request wait for ever. Here the one is given its id, and the other is taken for what it
+//! is: an expired session, which the transport opens anew.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ::http::{HeaderName, HeaderValue};
+use rmcp::model::{ClientJsonRpcMessage, ErrorData, RequestId, ServerJsonRpcMessage};
+use rmcp::transport::common::client_side_sse::BoxedSseResponse;
+use rmcp::transport::streamable_http_client::{
+    StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse,
+};
+
+type HttpError = StreamableHttpError<reqwest::Error>;
+type Headers = HashMap<HeaderName, HeaderValue>;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(super) struct SessionClient(pub(super) reqwest::Client);
+
+impl StreamableHttpClient for SessionClient {
+    type Error = reqwest::Error;
+
+    async fn post_message(
+        &self,
+        uri: Arc<str>,
+        message: ClientJsonRpcMessage,
+        session_id: Option<Arc<str>>,
+        auth_header: Option<String>,
+        custom_headers: Headers,
+    ) -> Result<StreamableHttpPostResponse, HttpError> {
+        let asked = Asked::new(&message, session_id.is_some());
+        let answer = self.0.post_message(uri, message, session_id, auth_header, custom_headers).await?;
+        asked.correct(answer)
+    }
+
+    async fn post_message_with_max_sse_event_size(
+        &self,
+        uri: Arc<str>,
+        message: ClientJsonRpcMessage,
+        session_id: Option<Arc<str>>,
+        auth_header: Option<String>,
+        custom_headers: Headers,
+        max_sse_event_size: usize,
+    ) -> Result<StreamableHttpPostResponse, HttpError> {
+        let asked = Asked::new(&message, session_id.is_some());
+        let answer = self.0.post_message_with_max_sse_event_size(
+            uri,
+            message,
+            session_id,
+            auth_header,
+            custom_headers,
+            max_sse_event_size,
+        );
+        asked.correct(answer.await?)
+    }
+
+    async fn delete_session(
+        &self,
+        uri: Arc<str>,
+        session_id: Arc<str>,
+        auth_header: Option<String>,
+        custom_headers: Headers,
+    ) -> Result<(), HttpError> {
+        self.0.delete_session(uri, session_id, auth_header, custom_headers).await
+    }
+
+    async fn get_stream(
+        &self,
+        uri: Arc<str>,
+        session_id: Option<Arc<str>>,
+        last_event_id: Option<String>,
+        auth_header: Option<String>,
+        custom_headers: Headers,
+    ) -> Result<BoxedSseResponse, HttpError> {
+        self.0.get_stream(uri, session_id, last_event_id, auth_header, custom_headers).await
+    }
+
+    async fn get_stream_with_max_sse_event_size(
+        &self,
+        uri: Arc<str>,
+        session_id: Option<Arc<str>>,
+        last_event_id: Option<String>,
+        auth_header: Option<String>,
+        custom_headers: Headers,
+        max_sse_event_size: usize,
+    ) -> Result<BoxedSseResponse, HttpError> {
+        let stream = self.0.get_stream_with_max_sse_event_size(
+            uri,
+            session_id,
+            last_event_id,
+            auth_header,
+            custom_headers,
+            max_sse_event_size,
+        );
+        stream.await
+    }
+}
+
+/// What a message needs to be answered.
+struct Asked {
+    id: Option<RequestId>,
+    in_session: bool,
+}
+
+impl Asked {
+    fn new(message: &ClientJsonRpcMessage, in_session: bool) -> Self {
+        let id = match message {
+            ClientJsonRpcMessage::Request(request) => Some(request.id.clone()),
+            _ => None,
+        };
+        Self { id, in_session }
+    }
+
+    fn correct(self, answer: StreamableHttpPostResponse) -> Result<StreamableHttpPostResponse, HttpError> {
+        match (answer, self.id) {
+            (StreamableHttpPostResponse::Json(ServerJsonRpcMessage::Error(error), session), Some(id))
+                if error.id.is_none() =>
+            {
+                if self.in_session && is_about_the_session(&error.error) {
+                    return Err(StreamableHttpError::SessionExpired);
+                }
+                let error = ServerJsonRpcMessage::error(error.error, Some(id));
+                Ok(StreamableHttpPostResponse::Json(error, session))
+            }
+            (answer, _) => Ok(answer),
+        }
+    }
+}
+
+/// Servers put it in their own words; the codes are the ones of the TypeScript SDK, of its examples and what follows them.
+fn is_about_the_session(error: &ErrorData) -> bool {
+    let message = error.message.to_ascii_lowercase();
+    matches!(error.code.0, -32_000 | -32_001)
+        && (message.contains("session") || message.contains("not initialized"))
+}
