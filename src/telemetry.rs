@@ -36,6 +36,11 @@ pub enum Format {
     Json,
 }
 
+/// The MCP library logs whole messages, and addresses with a query that may hold a key. What matters of it is told by
+/// `tools::mcp`, so it is silent unless the filter names it.
+const MCP_LIBRARY: &str = "rmcp";
+const QUIET: &str = "rmcp=off,";
+
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
@@ -84,7 +89,8 @@ fn filter(config: &Config, rust_log: Option<&str>) -> Result<EnvFilter, Telemetr
     if place == "log.level" {
         check_level_names(text).map_err(wrong)?;
     }
-    EnvFilter::builder().parse(text).map_err(|error| wrong(error.to_string()))
+    let quiet = if text.contains(MCP_LIBRARY) { "" } else { QUIET };
+    EnvFilter::builder().parse(format!("{quiet}{text}")).map_err(|error| wrong(error.to_string()))
 }
 
 /// A word that is no level would count as a module's name and silence everything else: a typo must not do that.
@@ -110,10 +116,15 @@ mod tests {
 
     #[test]
     fn rust_log_wins_unless_empty() {
-        assert_eq!(level("info", None).unwrap(), "info");
-        assert_eq!(level("info", Some("")).unwrap(), "info");
-        assert_eq!(level("info", Some("witgate=debug")).unwrap(), "witgate=debug");
-        assert_eq!(level("WARN,witgate::llm=trace", None).unwrap(), "witgate::llm=trace,warn");
+        assert_eq!(level("info", None).unwrap(), "rmcp=off,info");
+        assert_eq!(level("info", Some("")).unwrap(), "rmcp=off,info");
+        assert_eq!(level("info", Some("witgate=debug")).unwrap(), "witgate=debug,rmcp=off");
+        assert_eq!(level("WARN,witgate::llm=trace", None).unwrap(), "witgate::llm=trace,rmcp=off,warn");
+    }
+
+    #[test]
+    fn the_mcp_library_is_silent_unless_it_is_asked_for() {
+        assert_eq!(level("debug", Some("debug,rmcp=info")).unwrap(), "rmcp=info,debug");
     }
 
     #[test]
