@@ -1,5 +1,14 @@
-//! Integration tests: one binary, one module a theme.
+//! Integration tests: one binary, one module a theme, every gateway a real process (see `harness.rs`).
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test that cannot go on has failed, and says so"
+)]
+
+mod harness;
 mod remote_servers;
 mod sqlite_server;
 #[cfg(unix)]
