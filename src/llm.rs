@@ -14,6 +14,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{Chunk, Completion, CompletionRequest, RequestId};
 
+pub use self::config::{Config, ConfigError, ModelConfig, UnknownModel, UpstreamConfig};
+pub use self::registry::{Models, UpstreamState};
+
+mod config;
+mod demo;
+mod openai;
+mod registry;
+mod retry;
+pub mod sse;
+#[cfg(test)]
+mod testing;
+
 /// The chunks of one reply. Dropping it cancels the upstream request. It ends after the last chunk; an upstream that
 /// ends without saying why it stopped yields an error instead.
 pub type ChunkStream = Pin<Box<dyn Stream<Item = Result<Chunk, ModelError>> + Send>>;
