@@ -12,7 +12,7 @@ use serde::de::value::Error as Message;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
 use witgate::config::{LoadOptions, Settings};
-use witgate::{access, chat, http, sessions, telemetry, tools};
+use witgate::{access, chat, http, llm, sessions, telemetry, tools};
 
 const FILE: &str = include_str!("../gateway.toml");
 const MANUAL: &str = include_str!("../docs/configuration.md");
@@ -72,7 +72,7 @@ fn settings(text: &str) -> Settings {
 fn check(settings: &Settings) {
     is_default::<http::ServerConfig>(settings, "server");
     is_default::<access::Config>(settings, "access");
-    settings.value::<serde::de::IgnoredAny>("llm").unwrap();
+    is_default::<llm::Config>(settings, "llm");
     is_default::<chat::Config>(settings, "chat");
     is_default::<tools::Config>(settings, "tools");
     is_default::<sessions::Config>(settings, "sessions");
