@@ -39,6 +39,9 @@ fn every_line_shows_a_default() {
 fn every_key_is_shown() {
     shows::<http::ServerConfig>("server");
     shows::<access::Config>("access");
+    shows::<llm::Config>("llm");
+    shows::<llm::UpstreamConfig>("llm");
+    shows::<llm::ModelConfig>("llm");
     shows::<chat::Config>("chat");
     shows::<tools::Config>("tools");
     shows::<tools::ToolOverride>("tools");
@@ -53,6 +56,8 @@ fn every_key_is_shown() {
 fn the_examples_can_be_used() {
     let text: Vec<&str> = FILE.lines().map(|line| line.strip_prefix(EXAMPLE).unwrap_or(line)).collect();
     let settings = settings(&text.join("\n"));
+    let llm: llm::Config = settings.section("llm").unwrap();
+    assert_eq!((llm.upstreams.len(), llm.models.len()), (1, 1));
     let chat: chat::Config = settings.section("chat").unwrap();
     assert!(chat.system_prompt.is_some());
     let tools: tools::Config = settings.section("tools").unwrap();
