@@ -1,1 +1,195 @@
 //! The composition root: builds a gateway from its configuration, runs it and drains it.
+//!
+//! The only place that names concrete adapters. [`build`] makes a gateway without a port, for the command line, tests
+//! and benchmarks; [`listen`] takes the port first and then builds; [`Listening::run`] serves until it is told to stop.
+//! Nothing here waits for MCP servers: requests do, for a bounded time (`server.tools_wait_ms`).
+
+mod config;
+mod files;
+mod readiness;
+mod shutdown;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+pub use self::config::Config;
+use self::readiness::Components;
+pub use self::shutdown::{Ended, serve};
+use crate::access::Access;
+use crate::chat::ChatEngine;
+use crate::http::{App, Parts, Server};
+use crate::llm::{ModelDirectory, Models};
+use crate::sessions::memory::MemoryStore;
+use crate::sessions::sqlite::SqliteStore;
+use crate::sessions::{self, SessionStore, StoreKind};
+use crate::tools::ToolRegistry;
+use crate::tools::mcp::{McpServers, ServerState};
+
+/// Everything but a port. Dropping it stops the MCP servers without waiting; [`Self::close`] waits.
+pub struct Gateway {
+    app: App,
+    models: Arc<Models>,
+    tools: Arc<ToolRegistry>,
+    mcp: Arc<McpServers>,
+    chat_is_open: bool,
+    /// What works in the background as long as the gateway lives.
+    _tasks: Vec<AbortOnDropHandle<()>>,
+}
+
+/// Builds a gateway and starts its MCP servers. Must be called within a tokio runtime.
+///
+/// # Errors
+/// When the configuration cannot be put into force or the session store cannot be opened.
+pub async fn build(config: Config) -> anyhow::Result<Gateway> {
+    install_tls_provider();
+    files::raise_open_files_limit();
+    // Whatever can fail comes before the MCP servers, so that no child is started for nothing.
+    let access = Access::new(&config.access, config.api_key.as_ref())?;
+    let chat_is_open = access.chat_is_open();
+    let store = open_store(config.sessions.clone(), &config.data_dir).await?;
+    let models = Arc::new(Models::new(config.llm, |name| config.llm_env.get(name).cloned())?);
+    let mcp = Arc::new(McpServers::start(config.mcp_servers, config.tools.mcp.clone()));
+    let tools = Arc::new(ToolRegistry::new(config.tools, mcp.sources()));
+    let directory: Arc<dyn ModelDirectory> = models.clone();
+    let engine = ChatEngine::new(config.chat, directory, Arc::clone(&tools), Arc::clone(&store));
+    let (settled, tools_settled) = watch::channel(false);
+    let mut tasks = vec![follow_start(&mcp, Duration::from_millis(config.server.tools_wait_ms), settled)];
+    if let Some(interval) = config.sessions.purge_interval() {
+        let purge = sessions::purge_regularly(Arc::clone(&store), interval);
+        tasks.push(AbortOnDropHandle::new(tokio::spawn(purge)));
+    }
+    let readiness = Arc::new(Components { models: models.clone(), mcp: Arc::clone(&mcp), sessions: store });
+    let app = App::new(Parts {
+        engine,
+        access,
+        readiness,
+        tools_settled,
+        server: config.server,
+        limits: config.limits,
+        cors: config.cors,
+    })?;
+    Ok(Gateway { app, models, tools, mcp, chat_is_open, _tasks: tasks })
+}
+
+impl Gateway {
+    /// Runs turns.
+    #[must_use]
+    pub fn engine(&self) -> &ChatEngine {
+        self.app.engine()
+    }
+
+    /// The models behind it.
+    #[must_use]
+    pub fn models(&self) -> &Arc<Models> {
+        &self.models
+    }
+
+    /// The tools of all MCP servers.
+    #[must_use]
+    pub fn tools(&self) -> &Arc<ToolRegistry> {
+        &self.tools
+    }
+
+    /// The MCP servers.
+    #[must_use]
+    pub fn mcp(&self) -> &McpServers {
+        &self.mcp
+    }
+
+    /// Stops the MCP servers and waits until none of their processes is left.
+    pub async fn close(self) {
+        self.mcp.shutdown().await;
+    }
+}
+
+/// A gateway with its port, not serving yet.
+pub struct Listening {
+    gateway: Gateway,
+    server: Server,
+}
+
+/// Takes the address of `config.server` and builds the gateway.
+///
+/// # Errors
+/// As [`build`], and when the address cannot be taken (see [`crate::http::BindError`]).
+pub async fn listen(config: Config) -> anyhow::Result<Listening> {
+    let server = Server::bind(&config.server).await?;
+    let gateway = build(config).await?;
+    Ok(Listening { gateway, server })
+}
+
+impl Listening {
+    /// The real address, also for port 0.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// The gateway behind it.
+    #[must_use]
+    pub fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+
+    /// Serves until `shutdown` is ready, lets running requests finish for `server.drain_timeout_ms`, and stops the MCP
+    /// servers.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let address = self.address();
+        if self.gateway.chat_is_open && !address.ip().is_loopback() {
+            tracing::warn!(
+                %address,
+                "ANYONE who can reach {address} can use the models and tools of this gateway: set \
+                 access.chat = \"required\" and WITGATE_API_KEY, or listen on 127.0.0.1 only"
+            );
+        }
+        tracing::info!(%address, "listening on http://{address}");
+        Box::pin(self.server.serve(self.gateway.app.clone(), shutdown)).await;
+        self.gateway.close().await;
+        tracing::info!("stopped");
+    }
+}
+
+/// The TLS of outgoing connections; whoever embeds the gateway may have chosen one before.
+fn install_tls_provider() {
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        tracing::trace!("a TLS provider is installed already");
+    }
+}
+
+async fn open_store(sessions: sessions::Config, data_dir: &Path) -> anyhow::Result<Arc<dyn SessionStore>> {
+    match sessions.store {
+        StoreKind::Memory => Ok(Arc::new(MemoryStore::new(sessions))),
+        StoreKind::Sqlite => {
+            let path = data_dir.join(&sessions.file);
+            let opened = tokio::task::spawn_blocking(move || SqliteStore::open(path, sessions)).await?;
+            Ok(Arc::new(opened.context("the session store cannot be opened")?))
+        }
+    }
+}
+
+/// Tells when requests need not wait for tools any longer: every server is up (or has failed once), or `limit` passed.
+fn follow_start(
+    mcp: &Arc<McpServers>,
+    limit: Duration,
+    settled: watch::Sender<bool>,
+) -> AbortOnDropHandle<()> {
+    let mcp = Arc::clone(mcp);
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        if !mcp.settled(limit).await {
+            let states = mcp.states();
+            let late = states.iter().filter(|server| server.state == ServerState::Starting);
+            let late: Vec<&str> = late.map(|server| server.name.as_str()).collect();
+            let (late, ms) = (late.join(", "), limit.as_millis());
+            tracing::warn!("not up after {ms} ms: {late}; requests go on without their tools until they are");
+        }
+        settled.send_replace(true);
+    }))
+}

@@ -1,0 +1,77 @@
+//! The whole configuration: every room's section, read once and checked as a whole.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::config::Settings;
+use crate::config::mcp_servers::McpServerConfig;
+use crate::config::secret::Secret;
+use crate::{access, chat, http, llm, sessions, telemetry, tools};
+
+/// Where data lies unless `data_dir` says otherwise, from the working folder.
+const DATA_DIR: &str = "data";
+
+/// Everything a gateway is built from.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[server]`: where to listen.
+    pub server: http::ServerConfig,
+    /// `[limits]`: how much to take.
+    pub limits: http::LimitsConfig,
+    /// `[cors]`: which web pages may call.
+    pub cors: http::CorsConfig,
+    /// `[access]`: who may call.
+    pub access: access::Config,
+    /// `[llm]`: the models.
+    pub llm: llm::Config,
+    /// The variables that `[llm]` reads: the keys its upstreams name, `OPENAI_API_KEY` and `OPENAI_BASE_URL`.
+    pub llm_env: BTreeMap<String, Secret>,
+    /// `[chat]`: the turn loop.
+    pub chat: chat::Config,
+    /// `[tools]`: tool calls and MCP connections.
+    pub tools: tools::Config,
+    /// `[sessions]`: stored conversations.
+    pub sessions: sessions::Config,
+    /// `[log]`; whoever owns the process puts it into force, with [`telemetry::init`].
+    pub log: telemetry::Config,
+    /// `data_dir`: the folder for everything that is stored. Default `data` in the working folder.
+    pub data_dir: PathBuf,
+    /// The MCP servers of `servers_config.json`.
+    pub mcp_servers: Vec<McpServerConfig>,
+    /// `WITGATE_API_KEY`: the key of `access.chat = "required"`.
+    pub api_key: Option<Secret>,
+}
+
+impl Config {
+    /// Reads every section of `settings`, and the MCP servers of `servers_file` (`servers_config.json` by default).
+    ///
+    /// # Errors
+    /// Whatever is wrong in any of them, with its place; sections and keys that do not exist.
+    pub fn load(settings: &Settings, servers_file: Option<&Path>) -> anyhow::Result<Self> {
+        let data_dir: Option<PathBuf> = settings.value("data_dir")?;
+        let llm: llm::Config = settings.section("llm")?;
+        let config = Self {
+            server: settings.section("server")?,
+            limits: settings.section("limits")?,
+            cors: settings.section("cors")?,
+            access: settings.section("access")?,
+            llm_env: llm_env(settings, &llm),
+            llm,
+            chat: settings.section("chat")?,
+            tools: settings.section("tools")?,
+            sessions: settings.section("sessions")?,
+            log: settings.section("log")?,
+            data_dir: settings.resolve(data_dir.as_deref().unwrap_or(Path::new(DATA_DIR))),
+            mcp_servers: settings.mcp_servers(servers_file)?,
+            api_key: settings.env("WITGATE_API_KEY"),
+        };
+        settings.finish()?;
+        Ok(config)
+    }
+}
+
+fn llm_env(settings: &Settings, llm: &llm::Config) -> BTreeMap<String, Secret> {
+    let named = llm.upstreams.iter().map(|upstream| upstream.api_key_env.as_str());
+    let names = named.chain(["OPENAI_API_KEY", "OPENAI_BASE_URL"]).filter(|name| !name.is_empty());
+    names.filter_map(|name| Some((name.to_owned(), settings.env(name)?))).collect()
+}
