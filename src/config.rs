@@ -48,7 +48,8 @@ pub struct LoadOptions {
     pub overrides: Vec<(String, toml::Value, String)>,
     /// The folder that relative paths start from.
     pub working_dir: PathBuf,
-    /// Variables that begin with `WITGATE_` and are read elsewhere ([`Settings::env`]), so are no settings.
+    /// Variables that begin with `WITGATE_` and are read elsewhere ([`Settings::env`]), so are no settings. An entry that
+    /// ends in `_` stands for all names that begin with it.
     pub reserved_env: Vec<String>,
 }
 
@@ -63,7 +64,7 @@ impl Default for LoadOptions {
             env: env.collect(),
             overrides: Vec::new(),
             working_dir: std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
-            reserved_env: ["WITGATE_ADMIN_PASSWORD", "WITGATE_API_KEY", "WITGATE_LOG"]
+            reserved_env: ["WITGATE_ADMIN_PASSWORD", "WITGATE_API_KEY", "WITGATE_LOG", "WITGATE_TEST_"]
                 .map(str::to_owned)
                 .to_vec(),
         }

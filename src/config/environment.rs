@@ -87,9 +87,13 @@ fn apply_layer<'a>(
     variables: impl Iterator<Item = (&'a str, &'a str, Origin)>,
     reserved: &[String],
 ) -> anyhow::Result<Vec<String>> {
-    let is_setting = |name: &str, value: &str| {
-        !value.is_empty() && !reserved.iter().any(|r| r == name) && !is_service_link(name, value)
+    let is_reserved = |name: &str| {
+        reserved
+            .iter()
+            .any(|entry| name == entry || (entry.ends_with('_') && name.starts_with(entry.as_str())))
     };
+    let is_setting =
+        |name: &str, value: &str| !value.is_empty() && !is_reserved(name) && !is_service_link(name, value);
     let (ours, plain): (Vec<_>, Vec<_>) = variables
         .filter(|(name, value, _)| is_setting(name, value))
         .partition(|(name, ..)| name.starts_with(PREFIX));

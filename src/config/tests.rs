@@ -345,6 +345,7 @@ fn what_nobody_asked_for_is_an_error() {
 fn reserved_and_foreign_variables_are_no_settings() {
     let env = [
         ("WITGATE_ADMIN_PASSWORD", "x"),
+        ("WITGATE_TEST_CLIENTS", "x"),
         ("WITGATE_PORT", "tcp://10.0.0.1:8000"),
         ("WITGATE_PORT_8000_TCP_ADDR", "10.0.0.1"),
         ("WITGATE_SERVICE_HOST", "10.0.0.1"),
