@@ -14,6 +14,7 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response, Url};
 use tokio::time::timeout;
 
+use self::client::Redactor;
 use self::stream::Events;
 use super::retry::{Failure, Health};
 use super::{ChunkStream, Config, ConfigError, ModelInfo, ToolMode, UpstreamConfig};
@@ -37,6 +38,7 @@ pub(super) struct OpenAiUpstream {
     chat_url: Url,
     models_url: Url,
     headers: HeaderMap,
+    redactor: Arc<Redactor>,
     client: Client,
     first_byte_timeout: Duration,
     idle_timeout: Duration,
@@ -78,6 +80,7 @@ impl OpenAiUpstream {
             chat_url: below(&["chat", "completions"]),
             models_url: below(&["models"]),
             headers: client::headers(config, key).map_err(fault)?,
+            redactor: Arc::new(Redactor::new(config, key)),
             client,
             first_byte_timeout: Duration::from_millis(
                 config.first_byte_timeout_ms.unwrap_or(defaults.first_byte_timeout_ms),
@@ -151,7 +154,7 @@ impl OpenAiUpstream {
             }
             _ => {
                 let body = self.read_body(response, self.idle_timeout).await.unwrap_or_default();
-                Err(wire::garbage(&self.name, &media_type, &body))
+                Err(wire::garbage(&self.name, &media_type, &self.redactor.clean(&body)))
             }
         }
     }
@@ -169,9 +172,9 @@ impl OpenAiUpstream {
             let (status, headers) = (response.status(), response.headers().clone());
             let body = self.read_body(response, wait).await?;
             match status.as_u16() {
-                200 => models::parse(&self.name, &body).map(Some),
+                200 => models::parse(&self.name, &self.redactor.clean(&body)).map(Some),
                 404 | 405 | 501 => Ok(None),
-                _ => Err(wire::failure(&self.name, status.as_u16(), &headers, &body)),
+                _ => Err(wire::failure(&self.name, status.as_u16(), &headers, &self.redactor.clean(&body))),
             }
         };
         timeout(wait, fetch)
@@ -203,6 +206,7 @@ impl OpenAiUpstream {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         // The status is what counts: a body that does not come is as good as none.
         let body = self.read_body(response, self.idle_timeout).await.unwrap_or_default();
+        let body = self.redactor.clean(&body);
         wire::log_refusal(&self.name, request_id, status, &body);
         Err(wire::failure(&self.name, status, &headers, &body))
     }
@@ -211,10 +215,13 @@ impl OpenAiUpstream {
     fn completion(&self, media_type: &str, body: &Bytes) -> Result<Completion, Failure> {
         match Completion::parse(body.clone()) {
             Ok(completion) => Ok(completion),
-            Err(_) => match wire::error_in(body) {
-                Some(error) => Err(wire::reported(&self.name, &error)),
-                None => Err(wire::garbage(&self.name, media_type, body)),
-            },
+            Err(_) => {
+                let body = self.redactor.clean(body);
+                Err(match wire::error_in(&body) {
+                    Some(error) => wire::reported(&self.name, &error),
+                    None => wire::garbage(&self.name, media_type, &body),
+                })
+            }
         }
     }
 
@@ -246,7 +253,8 @@ impl OpenAiUpstream {
     }
 
     fn events(&self, response: Response) -> Events {
-        Events::new(Arc::clone(&self.name), response.bytes_stream(), self.max_response_bytes)
+        let (name, redactor) = (Arc::clone(&self.name), Arc::clone(&self.redactor));
+        Events::new(name, redactor, response.bytes_stream(), self.max_response_bytes)
     }
 
     fn too_large(&self) -> Failure {

@@ -28,6 +28,9 @@ use crate::config::secret::Secret;
 /// Longest wait for an upstream's list of models.
 const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Longest wait of a request for the lists that are asked for when the gateway starts.
+const FIRST_LIST_WAIT: Duration = Duration::from_secs(1);
+
 /// Requests for unknown models ask the upstreams again when the lists are older than this.
 const STALE_AFTER: Duration = Duration::from_secs(30);
 
@@ -200,15 +203,15 @@ impl Shared {
         if let Some(model) = self.snapshot.load().by_id.get(id) {
             return Some(model.clone());
         }
-        // With one upstream there is nothing to choose, so its list need not be waited for.
-        let first = self.refreshed.borrow().is_none();
-        if !first || self.upstreams.len() > 1 || self.config.unknown_model == UnknownModel::Default {
+        // Right after the start the lists are on their way; a request need not wait for one that does not come.
+        if self.refreshed.borrow().is_none() {
+            let _ = timeout(FIRST_LIST_WAIT, self.learn()).await;
+        } else if let Some(model) = self.guess(id) {
+            return Some(model);
+        } else {
             self.learn().await;
-            if let Some(model) = self.snapshot.load().by_id.get(id) {
-                return Some(model.clone());
-            }
         }
-        self.guess(id)
+        self.snapshot.load().by_id.get(id).cloned().or_else(|| self.guess(id))
     }
 
     async fn default_model(&self) -> Result<ResolvedModel, ModelError> {

@@ -1,5 +1,6 @@
 //! What every request to an upstream shares: the HTTP client, the address and the headers.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,6 +83,40 @@ pub(super) fn headers(config: &UpstreamConfig, key: Option<&Secret>) -> Result<H
     }
     headers.values_mut().for_each(|value| value.set_sensitive(true));
     Ok(headers)
+}
+
+/// Takes an upstream's secrets out of what it says: some servers repeat the key they refuse.
+#[derive(Default)]
+pub(super) struct Redactor(Vec<Secret>);
+
+impl Redactor {
+    /// Anything shorter is found in innocent words.
+    const SHORTEST: usize = 6;
+
+    pub(super) fn new(config: &UpstreamConfig, key: Option<&Secret>) -> Self {
+        let secrets = key.into_iter().chain(config.headers.values());
+        let secrets = secrets.map(|secret| Secret::new(secret.expose().trim()));
+        Self(secrets.filter(|secret| secret.expose().len() >= Self::SHORTEST).collect())
+    }
+
+    /// The body without the secrets.
+    pub(super) fn clean<'a>(&self, body: &'a [u8]) -> Cow<'a, [u8]> {
+        self.0.iter().fold(Cow::Borrowed(body), |body, secret| {
+            let secret = secret.expose().as_bytes();
+            if memchr::memmem::find(&body, secret).is_none() {
+                return body;
+            }
+            let mut clean = Vec::with_capacity(body.len());
+            let mut from = 0;
+            for at in memchr::memmem::find_iter(&body, secret) {
+                clean.extend_from_slice(&body[from..at]);
+                clean.extend_from_slice(b"[redacted]");
+                from = at + secret.len();
+            }
+            clean.extend_from_slice(&body[from..]);
+            Cow::Owned(clean)
+        })
+    }
 }
 
 #[cfg(test)]

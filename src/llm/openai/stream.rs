@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use tokio::time::timeout;
 
+use super::client::Redactor;
 use super::wire;
 use crate::domain::{Chunk, FinishReason};
 use crate::llm::ChunkStream;
@@ -23,6 +24,7 @@ const GRACE_FOR_THE_END: Duration = Duration::from_millis(20);
 /// The events of one response.
 pub(super) struct Events {
     upstream: Arc<str>,
+    redactor: Arc<Redactor>,
     body: Pin<Box<dyn Stream<Item = reqwest::Result<Bytes>> + Send>>,
     decoder: Decoder,
     choices: Choices,
@@ -40,11 +42,19 @@ struct Choices {
 impl Events {
     pub(super) fn new(
         upstream: Arc<str>,
+        redactor: Arc<Redactor>,
         body: impl Stream<Item = reqwest::Result<Bytes>> + Send + 'static,
         max_event_bytes: usize,
     ) -> Self {
         let decoder = Decoder::new(max_event_bytes);
-        Self { upstream, body: Box::pin(body.fuse()), decoder, choices: Choices::default(), ended: false }
+        Self {
+            upstream,
+            redactor,
+            body: Box::pin(body.fuse()),
+            decoder,
+            choices: Choices::default(),
+            ended: false,
+        }
     }
 
     /// Waits for the first chunk, then gives the stream that begins with it.
@@ -104,9 +114,10 @@ impl Events {
         let chunk = match Chunk::parse(event.data.clone()) {
             Ok(chunk) => chunk,
             Err(_) => {
-                return Err(match wire::error_in(&event.data) {
+                let data = self.redactor.clean(&event.data);
+                return Err(match wire::error_in(&data) {
                     Some(error) => wire::reported(&self.upstream, &error),
-                    None => wire::garbage_event(&self.upstream, &event.data),
+                    None => wire::garbage_event(&self.upstream, &data),
                 });
             }
         };
@@ -116,7 +127,7 @@ impl Events {
                 .choices
                 .iter()
                 .any(|c| matches!(&c.finish_reason, Some(FinishReason::Other(r)) if r == "error"));
-        if may_be_error && let Some(error) = wire::error_in(&chunk.raw) {
+        if may_be_error && let Some(error) = wire::error_in(&self.redactor.clean(&chunk.raw)) {
             return Err(wire::reported(&self.upstream, &error));
         }
         self.choices.note(&chunk);

@@ -216,3 +216,55 @@ async fn an_error_with_status_200_is_an_error() {
     let error = complete(once(&up.url)).await.unwrap_err();
     assert_eq!((error.status, error.message.as_str()), (429, "slow down"));
 }
+
+#[tokio::test]
+async fn a_key_that_is_repeated_is_not_shown() {
+    let body = r#"{"error":{"message":"what is sk-very-secret?"}}"#;
+    let event = events(&[&chunk("a"), body]);
+    let up = Upstream::new(None, vec![reply(400, "", body), event]).await;
+    let mut config = once(&up.url);
+    config.upstreams[0].api_key_env = "KEY".to_owned();
+    let models =
+        super::super::Models::new(config, |name| (name == "KEY").then(|| "sk-very-secret".into())).unwrap();
+    let model = models.resolve("m").await.unwrap().model;
+    let error = model.complete(&request("hi", false), &request_id()).await.unwrap_err();
+    assert_eq!(error.message, "what is [redacted]?");
+    assert_eq!(error.upstream_error.unwrap(), r#"{"message":"what is [redacted]?"}"#);
+    let stream = model.stream(&request("hi", true), &request_id()).await.unwrap();
+    let last = stream.collect::<Vec<_>>().await.pop().unwrap().unwrap_err();
+    assert!(!format!("{last:?}").contains("sk-very-secret"));
+    assert!(up.requests()[0].contains("Bearer sk-very-secret"), "it is sent, though");
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again_after_a_stream() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    let data = format!("data: {}\n\ndata: {}\n\ndata: [DONE]\n\n", chunk("a"), chunk(""));
+    let server = tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        for _ in 0..2 {
+            let mut seen = Vec::new();
+            while !seen.ends_with(b"}]}") && !seen.ends_with(b"true}") {
+                assert!(connection.read_buf(&mut seen).await.unwrap() > 0, "the connection was given up");
+            }
+            let head =
+                "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+            let answer = format!("{head}{:x}\r\n{data}\r\n", data.len());
+            connection.write_all(answer.as_bytes()).await.unwrap();
+            tokio::task::yield_now().await;
+            connection.write_all(b"0\r\n\r\n").await.unwrap();
+        }
+    });
+    let models = models(once(&url));
+    let model = models.resolve("m").await.unwrap().model;
+    let both = async {
+        for _ in 0..2 {
+            let stream = model.stream(&request("hi", true), &request_id()).await.unwrap();
+            assert_eq!(stream.filter(|item| std::future::ready(item.is_ok())).count().await, 2);
+        }
+        server.await.unwrap();
+    };
+    tokio::time::timeout(LIMIT, both).await.unwrap();
+}
