@@ -3,7 +3,7 @@
 //! The caller is known before the body is read, so that a stranger's upload is never awaited.
 
 use axum::body::Body;
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
@@ -141,6 +141,22 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// The `{id}` of a path, decoded.
+#[derive(Debug)]
+pub(super) struct PathId(pub(super) String);
+
+impl FromRequestParts<App> for PathId {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let path = Path::<String>::from_request_parts(parts, app).await;
+        let Path(id) = path.map_err(|_| {
+            ApiError::bad_request(Some("id"), "the id in the path is not UTF-8 text in percent-encoding")
+        })?;
+        Ok(Self(id))
+    }
 }
 
 /// `?limit=&offset=` of a list.

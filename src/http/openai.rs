@@ -2,14 +2,14 @@
 //!
 //! Streams are `data:` lines and comments only: `event`, `id` and `retry` lines make SDKs fail.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::error::ApiError;
-use super::extract::{Caller, JsonBody, WantedTools, wants_events};
+use super::extract::{Caller, JsonBody, PathId, WantedTools, wants_events};
 use super::health::{json_bytes, json_response};
 use super::sse::{self, Encoder};
 use super::state::App;
@@ -27,7 +27,7 @@ pub(super) async fn list_models(State(app): State<App>, _caller: Caller) -> Resp
 pub(super) async fn get_model(
     State(app): State<App>,
     _caller: Caller,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<Response, ApiError> {
     let model = app.engine().model(&id).await;
     model.map(|model| json_response(&model)).ok_or_else(|| ModelError::model_not_found(&id).into())

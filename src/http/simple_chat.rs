@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::error::ApiError;
-use super::extract::{Caller, JsonBody, Page, WantedTools};
+use super::extract::{Caller, JsonBody, Page, PathId, WantedTools};
 use super::health::json_response;
 use super::sse::{self, Encoder};
 use super::state::App;
@@ -48,7 +48,7 @@ pub(super) async fn list_sessions(
 pub(super) async fn get_session(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<Response, ApiError> {
     let transcript = app.engine().session(&caller.principal, &session_id(&id)?).await?;
     Ok(json_response(&transcript))
@@ -57,7 +57,7 @@ pub(super) async fn get_session(
 pub(super) async fn delete_session(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<StatusCode, ApiError> {
     app.engine().delete_session(&caller.principal, &session_id(&id)?).await?;
     Ok(StatusCode::NO_CONTENT)

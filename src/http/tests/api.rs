@@ -84,6 +84,8 @@ async fn lists_models_and_finds_ids_with_slashes() {
     assert_eq!((&body["object"], &body["data"][1]["id"]), (&json!("list"), &json!("org/hello")));
     assert_eq!(get(&app, "/v1/models/org/hello").await.2["id"], "org/hello");
     assert_eq!(get(&app, "/v1/models/org%2Fhello").await.2["id"], "org/hello");
+    let (status, _, body) = get(&app, "/v1/models/%ff").await;
+    assert_eq!((status, &openai_error(&body)["param"]), (StatusCode::BAD_REQUEST, &json!("id")));
     let (status, _, body) = get(&app, "/v1/models/none").await;
     assert_eq!((status, &openai_error(&body)["code"]), (StatusCode::NOT_FOUND, &json!("model_not_found")));
 }
