@@ -159,11 +159,11 @@ async fn silence_ends_in_a_timeout_and_hangs_up() {
 async fn signs_of_life_keep_a_stream_alive() {
     let mut answer = events(&[&chunk("a")]);
     for _ in 0..6 {
-        answer.extend([Step::Pause(60), Step::Send(": ping\n\n".to_owned())]);
+        answer.extend([Step::Pause(400), Step::Send(": ping\n\n".to_owned())]);
     }
     answer.push(Step::Send(format!("data: {}\n\ndata: [DONE]\n\n", chunk(""))));
     let up = Upstream::new(None, vec![answer]).await;
-    let (chunks, error) = stream(Config { idle_timeout_ms: 250, ..once(&up.url) }).await.unwrap();
+    let (chunks, error) = stream(Config { idle_timeout_ms: 1500, ..once(&up.url) }).await.unwrap();
     assert!(chunks.len() == 2 && error.is_none(), "{error:?}");
 }
 

@@ -90,7 +90,7 @@ async fn the_next_upstream_takes_over() {
         let bad = Upstream::new(None, vec![first]).await;
         let good = Upstream::new(None, vec![reply(200, "", &completion("ok"))]).await;
         let both = config(&[("bad", &bad.url), ("good", &good.url)]);
-        assert_eq!(ask(&models(Config { first_byte_timeout_ms: 300, ..both })).await.unwrap(), "ok");
+        assert_eq!(ask(&models(Config { first_byte_timeout_ms: 2000, ..both })).await.unwrap(), "ok");
     }
     let good = Upstream::new(None, vec![reply(200, "", &completion("ok"))]).await;
     assert_eq!(ask(&models(config(&[("dead", &nobody().await), ("good", &good.url)]))).await.unwrap(), "ok");
