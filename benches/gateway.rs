@@ -3,6 +3,7 @@
 
 #![expect(clippy::expect_used, reason = "a benchmark whose set-up fails has nothing to measure")]
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -11,8 +12,13 @@ use bytes::Bytes;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use futures_util::{StreamExt, stream};
+use http_body_util::BodyExt;
+use tower::ServiceExt;
+use witgate::access::Access;
 use witgate::chat::{ChatEngine, Config, ReplyEvent, TurnContext};
 use witgate::domain::{Chunk, Completion, CompletionRequest, Principal, RequestId};
+use witgate::http::{App, Component, Parts, Readiness};
+use witgate::llm::sse::Decoder;
 use witgate::llm::{
     ChatModel, ChunkStream, ModelDirectory, ModelError, ModelInfo, ResolvedModel, ToolChoice, ToolMode,
 };
@@ -153,5 +159,81 @@ fn parse_of_the_chunks(bencher: Bencher<'_, '_>) {
         (0..CHUNKS)
             .map(|position| Chunk::parse(chunk(position)).expect("a chunk").choices.len())
             .sum::<usize>()
+    });
+}
+
+struct NoComponents;
+
+#[async_trait]
+impl Readiness for NoComponents {
+    async fn components(&self) -> BTreeMap<&'static str, Component> {
+        BTreeMap::new()
+    }
+}
+
+impl Bench {
+    /// Sends a body through the router with all its layers and reads the reply to its end; returns its length.
+    fn post(&self, router: &axum::Router, body: Bytes) -> usize {
+        let request = http::Request::post("/v1/chat/completions")
+            .header("content-type", "application/json")
+            .body(axum::body::Body::from(body))
+            .expect("a request");
+        self.runtime.block_on(async {
+            let reply = router.clone().oneshot(request).await.expect("a reply");
+            assert!(reply.status().is_success(), "{}", reply.status());
+            reply.into_body().collect().await.expect("a body").to_bytes().len()
+        })
+    }
+
+    fn router(&self) -> axum::Router {
+        let parts = Parts {
+            engine: self.engine.clone(),
+            access: Access::new(&witgate::access::Config::default(), None).expect("open access"),
+            readiness: Arc::new(NoComponents),
+            tools_settled: tokio::sync::watch::channel(true).1,
+            server: witgate::http::ServerConfig::default(),
+            limits: witgate::http::LimitsConfig::default(),
+            cors: witgate::http::CorsConfig::default(),
+        };
+        witgate::http::router(&App::new(parts).expect("an app"))
+    }
+}
+
+/// A whole request through every layer of the HTTP edge.
+#[divan::bench]
+fn http_whole(bencher: Bencher<'_, '_>) {
+    let bench = Bench::new();
+    let (router, body) = (bench.router(), body(1_000, false));
+    bencher.bench_local(|| bench.post(&router, body.clone()));
+}
+
+/// A streamed request of 1000 chunks through every layer, SSE encoding included; time per item is time per chunk.
+#[divan::bench]
+fn http_streamed(bencher: Bencher<'_, '_>) {
+    let bench = Bench::new();
+    let (router, body) = (bench.router(), body(1_000, true));
+    bencher.counter(ItemsCount::new(CHUNKS)).bench_local(|| bench.post(&router, body.clone()));
+}
+
+/// SSE decoding of the same 1000 chunks, in network buffers of this many bytes.
+#[divan::bench(args = [64, 1_400, 16_384])]
+fn sse_decode(bencher: Bencher<'_, '_>, buffer: usize) {
+    let mut text = Vec::new();
+    for position in 0..CHUNKS {
+        text.extend_from_slice(b"data: ");
+        text.extend_from_slice(&chunk(position));
+        text.extend_from_slice(b"\n\n");
+    }
+    let text = Bytes::from(text);
+    bencher.counter(BytesCount::new(text.len())).bench_local(|| {
+        let mut decoder = Decoder::new(1 << 20);
+        let mut events = 0;
+        for start in (0..text.len()).step_by(buffer) {
+            decoder.push(text.slice(start..text.len().min(start + buffer)));
+            while decoder.next_event().expect("small events").is_some() {
+                events += 1;
+            }
+        }
+        assert_eq!(events, CHUNKS);
     });
 }
