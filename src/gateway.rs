@@ -61,7 +61,8 @@ pub async fn build(config: Config) -> anyhow::Result<Gateway> {
     let directory: Arc<dyn ModelDirectory> = models.clone();
     let engine = ChatEngine::new(config.chat, directory, Arc::clone(&tools), Arc::clone(&store));
     let (settled, tools_settled) = watch::channel(false);
-    let mut tasks = vec![follow_start(&mcp, Duration::from_millis(config.server.tools_wait_ms), settled)];
+    let mut tasks =
+        vec![follow_start(&mcp, &tools, Duration::from_millis(config.server.tools_wait_ms), settled)];
     if let Some(interval) = config.sessions.purge_interval() {
         let purge = sessions::purge_regularly(Arc::clone(&store), interval);
         tasks.push(AbortOnDropHandle::new(tokio::spawn(purge)));
@@ -178,10 +179,11 @@ async fn open_store(sessions: sessions::Config, data_dir: &Path) -> anyhow::Resu
 /// Tells when requests need not wait for tools any longer: every server is up (or has failed once), or `limit` passed.
 fn follow_start(
     mcp: &Arc<McpServers>,
+    tools: &Arc<ToolRegistry>,
     limit: Duration,
     settled: watch::Sender<bool>,
 ) -> AbortOnDropHandle<()> {
-    let mcp = Arc::clone(mcp);
+    let (mcp, tools) = (Arc::clone(mcp), Arc::clone(tools));
     AbortOnDropHandle::new(tokio::spawn(async move {
         if !mcp.settled(limit).await {
             let states = mcp.states();
@@ -189,6 +191,10 @@ fn follow_start(
             let late: Vec<&str> = late.map(|server| server.name.as_str()).collect();
             let (late, ms) = (late.join(", "), limit.as_millis());
             tracing::warn!("not up after {ms} ms: {late}; requests go on without their tools until they are");
+        }
+        // The servers are up before the registry has taken in their tools.
+        if tokio::time::timeout(limit, tools.refresh()).await.is_err() {
+            tracing::warn!("the tools are not taken in yet; requests go on without the latest of them");
         }
         settled.send_replace(true);
     }))

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use futures_util::future::select_all;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info};
 
@@ -21,6 +21,7 @@ use super::{Config, RegisteredTool, ToolSource};
 pub struct ToolRegistry {
     current: Arc<ArcSwap<ToolSnapshot>>,
     versions: watch::Receiver<u64>,
+    refreshes: mpsc::Sender<oneshot::Sender<()>>,
     _follower: AbortOnDropHandle<()>,
 }
 
@@ -46,8 +47,19 @@ impl ToolRegistry {
         let versions = watch::Sender::new(first.version);
         let receiver = versions.subscribe();
         let current = Arc::new(ArcSwap::from_pointee(first));
-        let follower = tokio::spawn(follow(builder, changes, Arc::clone(&current), versions));
-        Self { current, versions: receiver, _follower: AbortOnDropHandle::new(follower) }
+        let (refreshes, asked) = mpsc::channel(8);
+        let follower = tokio::spawn(follow(builder, changes, asked, Arc::clone(&current), versions));
+        Self { current, versions: receiver, refreshes, _follower: AbortOnDropHandle::new(follower) }
+    }
+
+    /// Returns once the snapshot has everything the sources offered when this was called: a source tells of its tools
+    /// before the registry has taken them in.
+    pub async fn refresh(&self) {
+        let (done, refreshed) = oneshot::channel();
+        if self.refreshes.send(done).await.is_ok() {
+            // An error means that the follower has ended, which it has logged; there is nothing to wait for then.
+            let _ = refreshed.await;
+        }
     }
 
     /// The tools there are now.
@@ -87,6 +99,7 @@ impl ToolSnapshot {
 async fn follow(
     mut builder: Builder,
     mut changes: Vec<watch::Receiver<u64>>,
+    mut refreshes: mpsc::Receiver<oneshot::Sender<()>>,
     current: Arc<ArcSwap<ToolSnapshot>>,
     versions: watch::Sender<u64>,
 ) {
@@ -94,8 +107,10 @@ async fn follow(
     tokio::pin!(settled);
     let mut is_settled = false;
     loop {
+        let mut asked = None;
         tokio::select! {
             () = any_change(&mut changes) => {}
+            Some(done) = refreshes.recv() => asked = Some(done),
             () = &mut settled, if !is_settled => {
                 is_settled = true;
                 builder.warn_about_unused_overrides();
@@ -122,6 +137,10 @@ async fn follow(
             info!(tools = next.tools.len(), version, "the tools have changed");
             current.store(Arc::new(next));
             versions.send_replace(version);
+        }
+        if let Some(done) = asked {
+            // Whoever asked may have gone away.
+            let _ = done.send(());
         }
     }
 }

@@ -52,6 +52,18 @@ async fn offers_the_tools_in_order_and_finds_them_by_every_name() {
 }
 
 #[tokio::test]
+async fn after_a_refresh_nothing_offered_is_missing() {
+    let source = FakeSource::new("a", tools(&[]));
+    let registry = registry(Config::default(), &[&source]);
+    for round in 1..20 {
+        let name = format!("tool_{round}");
+        source.set(tools(&[&name]));
+        registry.refresh().await;
+        assert_eq!(names(&registry.snapshot()), [name]);
+    }
+}
+
+#[tokio::test]
 async fn tools_leave_and_come_back_under_the_same_names() {
     let (a, b) = (FakeSource::new("a", tools(&["search"])), FakeSource::new("b", tools(&["search"])));
     let registry = registry(settled(), &[&a, &b]);
