@@ -1,12 +1,15 @@
-//! Logging: one subscriber for the whole process, written to stderr so that stdout stays the program's own.
+//! Logging: one subscriber for the whole process, written to stderr (or a file) so that stdout stays the program's own.
 //!
 //! Only `main`, `cli` and `gateway` set it up; every other room just uses `tracing`'s macros.
 
+use std::fs::File;
 use std::io::IsTerminal;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use tracing::subscriber::set_global_default;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 
 /// The `[log]` section.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -64,13 +67,34 @@ pub enum TelemetryError {
 /// # Errors
 /// When the filter is invalid or logging was set up before.
 pub fn init(config: &Config, rust_log: Option<&str>) -> Result<(), TelemetryError> {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    install(config, rust_log, !plain && std::io::stderr().is_terminal(), std::io::stderr)
+}
+
+/// As [`init`], into `file`: for programs whose terminal belongs to a conversation.
+///
+/// # Errors
+/// As [`init`].
+pub fn init_to_file(config: &Config, rust_log: Option<&str>, file: File) -> Result<(), TelemetryError> {
+    install(config, rust_log, false, Arc::new(file))
+}
+
+/// Whether [`init`] would take `config`.
+///
+/// # Errors
+/// When the filter is invalid.
+pub fn check(config: &Config) -> Result<(), TelemetryError> {
+    filter(config, None).map(|_| ())
+}
+
+fn install<W>(config: &Config, rust_log: Option<&str>, colour: bool, writer: W) -> Result<(), TelemetryError>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
     let filter = filter(config, rust_log)?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let installed = match config.format {
-        Format::Human => {
-            let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-            set_global_default(lines.with_ansi(!plain && std::io::stderr().is_terminal()).finish())
-        }
+        Format::Human => set_global_default(lines.with_ansi(colour).finish()),
         // The list of spans carries the request's fields also where a narrower span is current.
         Format::Json => {
             set_global_default(lines.json().flatten_event(true).with_current_span(false).finish())
