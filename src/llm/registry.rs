@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
@@ -158,6 +158,20 @@ impl Models {
             last_error: entry.upstream.health().last_error(),
         };
         self.shared.upstreams.iter().zip(&snapshot.listed).map(state).collect()
+    }
+
+    /// Asks every upstream now, also those whose models the configuration names, so that wrong addresses and keys show
+    /// before the first request; returns what is known then.
+    pub async fn probe(&self) -> Vec<UpstreamState> {
+        let unasked =
+            self.shared.upstreams.iter().filter(|entry| !entry.asks).map(async |entry| {
+                match entry.upstream.list_models(LIST_TIMEOUT).await {
+                    Ok(_) => entry.upstream.health().succeeded(),
+                    Err(failure) => entry.upstream.health().failed(&failure.error.message, None),
+                }
+            });
+        join(join_all(unasked), self.shared.learn()).await;
+        self.upstream_states()
     }
 
     /// True when only the built-in demo model answers.

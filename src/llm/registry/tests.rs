@@ -44,6 +44,8 @@ async fn the_list_is_the_union_in_order() {
     assert_eq!(states.iter().map(|s| s.models).collect::<Vec<_>>(), [2, 2, 2, 0]);
     assert_eq!(states[3].reachable, Some(false));
     assert!(states[3].last_error.as_deref().unwrap().contains("`dead`"));
+    assert_eq!(states[1].reachable, None, "nobody needed its list");
+    assert_eq!(models.probe().await[1].reachable, Some(false), "a probe asks all the same");
     assert_eq!(models.resolve("org/a:free").await.unwrap().id, "org/a:free");
     assert_eq!(models.resolve("").await.unwrap().id, "f", "a model that needs no list is there at once");
 }
