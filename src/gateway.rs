@@ -20,7 +20,7 @@ use anyhow::Context;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-pub use self::config::Config;
+pub use self::config::{Config, DATA_DIR};
 use self::readiness::Components;
 pub use self::shutdown::{Ended, serve};
 use crate::access::Access;

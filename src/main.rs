@@ -12,5 +12,5 @@ fn main() -> ExitCode {
             return guard::main(args);
         }
     }
-    ExitCode::SUCCESS
+    witgate::cli::main()
 }

@@ -28,7 +28,8 @@ const OWNERS: [(&str, &[&str]); 13] = [
     ("hyper_util", &["src/http"]),
     ("tower", &["src/http"]),
     ("tower_http", &["src/http"]),
-    ("reqwest", &["src/llm", "src/tools/mcp"]),
+    // The command line is a client of a gateway over HTTP, also with TLS; it must not talk to a model past the gateway.
+    ("reqwest", &["src/llm", "src/tools/mcp", "src/cli/client"]),
     ("rmcp", &["src/tools/mcp", "src/bin/sqlite-server"]),
     ("rusqlite", &["src/sessions", "src/bin/sqlite-server"]),
     ("clap", &["src/main", "src/cli", "src/bin/sqlite-server"]),

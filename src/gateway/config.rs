@@ -9,7 +9,7 @@ use crate::config::secret::Secret;
 use crate::{access, chat, http, llm, sessions, telemetry, tools};
 
 /// Where data lies unless `data_dir` says otherwise, from the working folder.
-const DATA_DIR: &str = "data";
+pub const DATA_DIR: &str = "data";
 
 /// Everything a gateway is built from.
 #[derive(Clone, Debug)]
