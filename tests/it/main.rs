@@ -8,6 +8,9 @@
     reason = "a test that cannot go on has failed, and says so"
 )]
 
+mod cli;
+#[cfg(unix)]
+mod cli_terminal;
 mod harness;
 mod remote_servers;
 mod sqlite_server;
