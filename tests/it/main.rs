@@ -11,6 +11,7 @@
 mod cli;
 #[cfg(unix)]
 mod cli_terminal;
+mod examples;
 mod harness;
 mod remote_servers;
 mod sqlite_server;
