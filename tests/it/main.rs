@@ -11,6 +11,7 @@
 mod cli;
 #[cfg(unix)]
 mod cli_terminal;
+mod clients;
 mod examples;
 mod harness;
 mod remote_servers;

@@ -1,0 +1,117 @@
+//! Unmodified public clients against a gateway, in front of an upstream that answers by what the user says.
+//!
+//! The clients are the scripts in `tests/clients`; each checks every reply with its library's own types and fails at the
+//! first surprise. They are skipped, loudly, where the libraries are not installed (see `harness::mcp`).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::{Value, json};
+use tokio::process::Command;
+use tokio::task::JoinHandle;
+
+use crate::harness::program::{python, run};
+use crate::harness::script::{Step, chunk, frame};
+use crate::harness::{Gateway, Recorded, Reply, Upstream, call};
+
+const KEY: &str = "wk-the-right-key";
+
+/// Two gateways in front of one upstream, and what counts the requests that were given up at it.
+struct Scene {
+    open: Gateway,
+    locked: Gateway,
+    counting: JoinHandle<()>,
+}
+
+impl Scene {
+    async fn start() -> Self {
+        let closed = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&closed);
+        let upstream =
+            Arc::new(Upstream::scripted(move |request| answer(request, seen.load(Ordering::SeqCst))));
+        let one_try = "[llm]\nmax_retries = 0\n";
+        let open = Gateway::builder().upstream(&upstream).sqlite().config(one_try).start().await;
+        let locked = Gateway::builder().upstream(&upstream).env("WITGATE_ACCESS__CHAT", "required");
+        let locked = locked.env("WITGATE_API_KEY", KEY).start().await;
+        let counting = tokio::spawn(async move {
+            for index in 0.. {
+                let request = loop {
+                    // The harness gives up on a request that does not come; here there is no hurry.
+                    match upstream.requests().get(index) {
+                        Some(request) => break Arc::clone(request),
+                        None => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+                    }
+                };
+                if said(&request) == "never end" {
+                    request.closed_by_gateway().await;
+                    closed.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+        });
+        Self { open, locked, counting }
+    }
+
+    async fn drive(self, mut command: Command) {
+        command.env("WITGATE_URL", self.open.url());
+        command.env("WITGATE_LOCKED_URL", self.locked.url()).env("WITGATE_LOCKED_KEY", KEY);
+        let finished = run(command, "").await;
+        self.counting.abort();
+        finished.output();
+    }
+}
+
+/// The latest words of the user.
+fn said(request: &Recorded) -> String {
+    let messages = request.messages();
+    let last = messages.iter().rev().find(|message| message["role"] == "user").unwrap();
+    match &last["content"] {
+        Value::String(text) => text.clone(),
+        parts => parts[0]["text"].as_str().unwrap_or_default().to_owned(),
+    }
+}
+
+fn answer(request: &Recorded, closed: usize) -> Reply {
+    let messages = request.messages();
+    let results: Vec<&str> = messages
+        .iter()
+        .filter(|message| message["role"] == "tool")
+        .map(|message| message["content"].as_str().unwrap_or("(parts)"))
+        .collect();
+    if !results.is_empty() {
+        return Reply::text(&format!("Tools said: {} results: {}", results.len(), results.join(" | ")));
+    }
+    let ours = call("call_ours", "list_tables", &json!({}));
+    let theirs = call("call_theirs", "get_weather", &json!({"city": "Oslo"}));
+    let said = said(request);
+    match said.as_str() {
+        "hello" => Reply::text("Hello from upstream."),
+        "as json" => Reply::text(r#"{"city": "Oslo", "degrees": 7}"#),
+        "think" => Reply::text("Four.").with(json!({"reasoning_content": "Two and two."})),
+        "use your tool" => Reply::calls([ours]),
+        "use my tool" => Reply::calls([theirs]),
+        "use both tools" => Reply::calls([ours, theirs]),
+        "how many were closed?" => Reply::text(&closed.to_string()),
+        "never end" => Reply::steps(vec![first_words("Once "), Step::Hang]),
+        "break off" => Reply::steps(vec![first_words("Half of"), Step::Close]),
+        "echo top_k" => {
+            let body = request.json();
+            let fields = ["top_k", "chat_template_kwargs", "seed"];
+            let echoed: Value = fields.iter().map(|&name| (name, body[name].clone())).collect();
+            Reply::text(&echoed.to_string())
+        }
+        other => match other.strip_prefix("fail with ").and_then(|status| status.parse().ok()) {
+            Some(status) => Reply::error(status, "scripted failure").header("retry-after", "7"),
+            None => Reply::error(400, &format!("nothing is scripted for {other:?}")),
+        },
+    }
+}
+
+fn first_words(text: &str) -> Step {
+    Step::Bytes(frame(&chunk("m1", &json!({"role": "assistant", "content": text}), None)))
+}
+
+#[tokio::test]
+async fn openai_for_python() {
+    let Some(command) = python("tests/clients/openai_python.py") else { return };
+    Scene::start().await.drive(command).await;
+}
