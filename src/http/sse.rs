@@ -45,6 +45,7 @@ pub(super) fn response<E: Encoder>(events: ReplyStream, encoder: E, keep_alive: 
 
 /// `data: {json}` as one event, preceded by `event: {name}` if there is one. One allocation.
 pub(super) fn frame(name: Option<&str>, json: &[u8]) -> Bytes {
+    // Exactly as long as the frame: with a byte to spare, `freeze` would allocate once more.
     let mut out = BytesMut::with_capacity(json.len() + name.map_or(0, |name| name.len() + 8) + 8);
     if let Some(name) = name {
         out.extend_from_slice(b"event: ");
