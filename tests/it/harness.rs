@@ -4,8 +4,6 @@
 //! its own, with none of the machine's settings) and talks to it. Every answer under `/v1` is checked against the API's
 //! schemas and every stream against the rules SDKs rely on, whether the test asks for it or not.
 
-#![allow(dead_code, unused_imports, reason = "the harness is ahead of its tests")]
-
 pub(crate) mod client;
 pub(crate) mod gateway;
 pub(crate) mod mcp;
@@ -18,7 +16,7 @@ pub(crate) mod upstream;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-pub(crate) use client::{Answer, Stream, StreamReply};
+pub(crate) use client::Answer;
 pub(crate) use gateway::Gateway;
 pub(crate) use script::{Control, Reply, call};
 pub(crate) use upstream::{Recorded, Upstream};

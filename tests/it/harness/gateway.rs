@@ -35,7 +35,6 @@ pub(crate) struct Builder {
     config: String,
     servers: Value,
     env: Vec<(String, String)>,
-    arguments: Vec<String>,
 }
 
 impl Gateway {
@@ -46,7 +45,6 @@ impl Gateway {
             config: String::new(),
             servers: json!({"mcpServers": {}}),
             env: Vec::new(),
-            arguments: vec!["serve".to_owned()],
         }
     }
 
@@ -58,11 +56,6 @@ impl Gateway {
     /// A gateway in front of `upstream` with the tools of the bundled `sqlite-server`.
     pub(crate) async fn with_tools(upstream: &Upstream) -> Self {
         Self::builder().upstream(upstream).sqlite().start().await
-    }
-
-    /// Talks to it.
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
     }
 
     /// Its folder.
@@ -161,24 +154,18 @@ impl Builder {
         self
     }
 
-    /// Another command line than `serve`.
-    pub(crate) fn arguments(mut self, arguments: &[&str]) -> Self {
-        self.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        self
-    }
-
     /// Writes the files and starts the process, which may fail to come up.
     pub(crate) fn spawn(self) -> Process {
         std::fs::write(self.folder.path().join("gateway.toml"), &self.config).unwrap();
         std::fs::write(self.folder.path().join("servers_config.json"), self.servers.to_string()).unwrap();
-        Process::spawn(self.command())
+        Process::spawn(self.command(), self.folder)
     }
 
     /// The command that would be run, without the files.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_witgate"));
         // Nothing of the machine's own settings may leak in: no keys, no proxies, no RUST_LOG.
-        command.args(&self.arguments).current_dir(self.folder.path()).env_clear();
+        command.arg("serve").current_dir(self.folder.path()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.folder.path());
         command.env("PORT", "0").env("HOST", "127.0.0.1").env("RUST_LOG", "info,witgate=debug");
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
@@ -210,10 +197,12 @@ impl Builder {
 pub(crate) struct Process {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
+    /// Where it runs; kept as long as it does.
+    _folder: Arc<TempDir>,
 }
 
 impl Process {
-    fn spawn(mut command: Command) -> Self {
+    fn spawn(mut command: Command, folder: Arc<TempDir>) -> Self {
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
@@ -222,7 +211,7 @@ impl Process {
         std::thread::spawn(move || {
             stderr.lines().map_while(Result::ok).for_each(|line| lines.lock().unwrap().push(line));
         });
-        Self { child, log }
+        Self { child, log, _folder: folder }
     }
 
     fn pid(&self) -> i32 {

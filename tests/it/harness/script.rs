@@ -26,8 +26,6 @@ pub(crate) enum Step {
 pub(crate) enum Control {
     /// One event with this data.
     Event(Value),
-    /// Bytes as they are.
-    Raw(Vec<u8>),
 }
 
 /// A reply of the upstream.
@@ -160,12 +158,6 @@ impl Reply {
     /// Says text beside the calls.
     pub(crate) fn saying(mut self, text: &str) -> Self {
         self.message_mut().pieces = text.split_inclusive(' ').map(str::to_owned).collect();
-        self
-    }
-
-    /// Another finish reason.
-    pub(crate) fn finish(mut self, reason: &str) -> Self {
-        reason.clone_into(&mut self.message_mut().finish);
         self
     }
 

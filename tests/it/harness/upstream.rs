@@ -315,10 +315,8 @@ async fn send_steps(writing: &mut OwnedWriteHalf, head: Vec<u8>, steps: Vec<Step
             Step::Close => return None,
             Step::Controlled(mut controls) => {
                 while let Some(control) = controls.recv().await {
-                    let bytes = match control {
-                        Control::Event(event) => frame(&event),
-                        Control::Raw(bytes) => bytes,
-                    };
+                    let Control::Event(event) = control;
+                    let bytes = frame(&event);
                     write_chunk(writing, &bytes).await?;
                 }
             }
