@@ -8,13 +8,24 @@
     reason = "a test that cannot go on has failed, and says so"
 )]
 
+mod bad_input;
+mod chat;
 mod cli;
 #[cfg(unix)]
 mod cli_terminal;
+mod client_tools;
 mod clients;
 mod examples;
+mod faults;
 mod harness;
+#[cfg(unix)]
+mod lifecycle;
+mod openai;
+mod real_servers;
 mod remote_servers;
 mod sqlite_server;
+mod stream;
 #[cfg(unix)]
 mod supervision;
+mod text_mode;
+mod tool_loop;
