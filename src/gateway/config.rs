@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use anyhow::anyhow;
+
 use crate::config::Settings;
 use crate::config::mcp_servers::McpServerConfig;
 use crate::config::secret::Secret;
@@ -46,27 +48,42 @@ impl Config {
     /// Reads every section of `settings`, and the MCP servers of `servers_file` (`servers_config.json` by default).
     ///
     /// # Errors
-    /// Whatever is wrong in any of them, with its place; sections and keys that do not exist.
+    /// All that is wrong in any of them, one fault a line with its place; sections and keys that do not exist.
     pub fn load(settings: &Settings, servers_file: Option<&Path>) -> anyhow::Result<Self> {
-        let data_dir: Option<PathBuf> = settings.value("data_dir")?;
-        let llm: llm::Config = settings.section("llm")?;
+        let mut faults = Faults::default();
+        let data_dir: Option<PathBuf> = faults.unless(settings.value("data_dir"));
+        let llm: llm::Config = faults.unless(settings.section("llm"));
         let config = Self {
-            server: settings.section("server")?,
-            limits: settings.section("limits")?,
-            cors: settings.section("cors")?,
-            access: settings.section("access")?,
+            server: faults.unless(settings.section("server")),
+            limits: faults.unless(settings.section("limits")),
+            cors: faults.unless(settings.section("cors")),
+            access: faults.unless(settings.section("access")),
             llm_env: llm_env(settings, &llm),
             llm,
-            chat: settings.section("chat")?,
-            tools: settings.section("tools")?,
-            sessions: settings.section("sessions")?,
-            log: settings.section("log")?,
+            chat: faults.unless(settings.section("chat")),
+            tools: faults.unless(settings.section("tools")),
+            sessions: faults.unless(settings.section("sessions")),
+            log: faults.unless(settings.section("log")),
             data_dir: settings.resolve(data_dir.as_deref().unwrap_or(Path::new(DATA_DIR))),
-            mcp_servers: settings.mcp_servers(servers_file)?,
+            mcp_servers: faults.unless(settings.mcp_servers(servers_file)),
             api_key: settings.env("WITGATE_API_KEY"),
         };
-        settings.finish()?;
-        Ok(config)
+        faults.unless(settings.finish());
+        if faults.0.is_empty() { Ok(config) } else { Err(anyhow!(faults.0.join("\n"))) }
+    }
+}
+
+/// What is wrong so far: an operator mends all faults at once rather than one a start.
+#[derive(Default)]
+struct Faults(Vec<String>);
+
+impl Faults {
+    /// The value; its default and one more fault where there is none.
+    fn unless<T: Default>(&mut self, value: anyhow::Result<T>) -> T {
+        value.unwrap_or_else(|fault| {
+            self.0.push(format!("{fault:#}"));
+            T::default()
+        })
     }
 }
 

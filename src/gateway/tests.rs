@@ -84,6 +84,18 @@ fn unknown_sections_and_keys_are_refused() {
     assert!(error("server.prot").contains("port"), "{}", error("server.prot"));
 }
 
+#[test]
+fn all_faults_are_told_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("servers_config.json"), "{\"mcpServers\": []}").unwrap();
+    let one = || toml::Value::Integer(1);
+    let overrides = [("sever.port", one()), ("server.prot", one()), ("chat.nonsense", one())];
+    let faults = load(folder.path(), &overrides).unwrap_err().to_string();
+    for word in ["sever", "prot", "nonsense", "servers_config.json"] {
+        assert!(faults.lines().any(|line| line.contains(word)), "{word} is missing in {faults}");
+    }
+}
+
 #[tokio::test]
 async fn required_access_without_a_key_does_not_start() {
     let folder = tempfile::tempdir().unwrap();
