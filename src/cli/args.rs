@@ -95,27 +95,35 @@ pub(super) struct GlobalArgs {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Start the gateway (also without any command)
+    ///
+    /// Runs until SIGTERM or Ctrl-C, then lets running requests finish (server.drain_timeout_ms). A second signal stops
+    /// it at once.
     Serve,
     /// Talk to a model that has your tools
+    ///
+    /// Talks to the gateway at --url, or starts one for itself from the files in this folder. In a terminal it is a
+    /// conversation: Ctrl-C interrupts an answer, Ctrl-D or `quit` leaves, `/help` lists the commands. Otherwise every
+    /// line of standard input is a message, answers go to standard output, and everything else to standard error.
     Chat(ChatArgs),
     /// Check the files, the models and every MCP server
+    ///
+    /// Reads every file, asks every upstream for its models, starts every MCP server once, and says what is wrong and
+    /// what to do. The exit code is 1 when something would not work. Nothing is left running.
     Check(CheckArgs),
     /// List the tools of the MCP servers, or call one
+    ///
+    /// Starts the servers of servers_config.json for it and stops them again; no model is asked.
     Tools(ToolsArgs),
 }
 
 /// `witgate chat`
-///
-/// Talks to the gateway at --url, or starts one for itself from the files in this folder. In a terminal it is a
-/// conversation: Ctrl-C interrupts an answer, Ctrl-D or `quit` leaves, `/help` lists the commands. Otherwise every line
-/// of standard input is a message, answers go to standard output, and everything else goes to standard error.
 #[derive(Debug, Args)]
 pub(super) struct ChatArgs {
     /// Ask this one question and leave; `-` stands for all of standard input
     #[arg(value_name = "MESSAGE")]
     pub(super) message: Vec<String>,
     /// The running gateway to talk to, for example http://localhost:8000
-    #[arg(long, value_name = "URL", env = URL_VARIABLE)]
+    #[arg(long, value_name = "URL", env = URL_VARIABLE, hide_env_values = true)]
     pub(super) url: Option<String>,
     /// The model to ask [default: the gateway's]
     #[arg(long, short, value_name = "MODEL")]
@@ -132,9 +140,6 @@ pub(super) struct ChatArgs {
 }
 
 /// `witgate check`
-///
-/// Reads every file, asks every upstream for its models, starts every MCP server once, and says what is wrong and
-/// what to do. The exit code is 1 when something would not work.
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
     /// Print one JSON object instead of a table

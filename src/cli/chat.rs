@@ -109,7 +109,10 @@ struct Conversation {
 impl Conversation {
     async fn hold(mut self, question: Option<&str>, local: Option<&LocalGateway>) -> anyhow::Result<Outcome> {
         if question.is_none() && self.terminal.interactive {
-            self.greet(local).await?;
+            tokio::select! {
+                greeted = self.greet(local) => greeted?,
+                signal = signals::interrupt() => return signal,
+            }
             return self.converse().await;
         }
         self.tell_news(local);
@@ -163,7 +166,13 @@ impl Conversation {
             match Command::typed(&text) {
                 Command::Leave => return Ok(Outcome::Done),
                 Command::Message(message) => self.reply_to(message).await?,
-                command => self.obey(command).await,
+                command => tokio::select! {
+                    () = self.obey(command) => {}
+                    signal = signals::interrupt() => {
+                        signal?;
+                        self.say("(interrupted)");
+                    }
+                },
             }
         }
     }
@@ -194,6 +203,7 @@ impl Conversation {
             },
             Command::Session(Some(id)) => self.resume(id).await,
             Command::Model(wanted) => self.choose_model(wanted).await,
+            Command::Tools => self.show_servers().await,
             Command::Unknown(word) => self.say(&format!("({word} is not a command; /help lists them)")),
             Command::Nothing | Command::Leave | Command::Message(_) => {}
         }
@@ -208,6 +218,14 @@ impl Conversation {
                 self.session = Some(id.to_owned());
                 self.say(&format!("(session {id}, {length} messages so far)"));
             }
+            Err(error) => say(self.terminal, Style::Bad, &format!("{error:#}")),
+        }
+    }
+
+    async fn show_servers(&self) {
+        match self.client.servers().await {
+            Ok(servers) if servers.is_empty() => self.say("(there are no MCP servers)"),
+            Ok(servers) => servers.iter().for_each(|server| self.say(server)),
             Err(error) => say(self.terminal, Style::Bad, &format!("{error:#}")),
         }
     }

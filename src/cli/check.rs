@@ -52,16 +52,16 @@ async fn all(args: &CheckArgs, global: &GlobalArgs) -> Vec<Finding> {
         // Without the variables nothing else means anything.
         Err(error) => return vec![Finding::failure(Area::Settings, "settings", &error)],
     };
-    let servers = settings.mcp_servers(global.servers.as_deref());
-    let mut findings = settings::check(&settings, global, servers.as_ref().err());
+    let mut findings = settings::check(&settings, global);
     let limit = Duration::from_secs(args.timeout);
-    // Sections that cannot be read have been reported with the files; their defaults do for the rest.
+    // What cannot be read has been reported with the files; defaults do for the rest.
+    let servers = settings.mcp_servers(global.servers.as_deref()).unwrap_or_default();
     let mcp = settings.section::<tools::Config>("tools").map(|tools| tools.mcp).unwrap_or_default();
     let server = settings.section::<http::ServerConfig>("server").unwrap_or_default();
     let (models, port, servers) = tokio::join!(
         models::check(&settings, args.offline, limit),
         host::port(&server),
-        servers::check(servers.unwrap_or_default(), mcp, limit),
+        servers::check(servers, mcp, limit),
     );
     findings.extend(models);
     findings.push(host::data_folder(&data_dir(&settings)));

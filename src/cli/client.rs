@@ -151,6 +151,20 @@ impl Client {
         version.map(str::to_owned).ok_or_else(|| anyhow!("{} is not a gateway", self.base))
     }
 
+    /// The MCP servers with their state and number of tools, a line each.
+    ///
+    /// # Errors
+    /// When the gateway cannot be reached or is not ready at all.
+    pub(super) async fn servers(&self) -> anyhow::Result<Vec<String>> {
+        let body = self.get("readyz").await?;
+        let servers = body["components"]["mcp_servers"]["servers"].as_array();
+        let line = |server: &Value| {
+            let word = |field: &str| server[field].as_str().unwrap_or("?").to_owned();
+            format!("{}: {}, {} tools", word("name"), word("state"), server["tools"])
+        };
+        Ok(servers.into_iter().flatten().map(line).collect())
+    }
+
     /// How many messages the session `id` has.
     ///
     /// # Errors

@@ -105,6 +105,8 @@ fn finding<'r>(report: &'r Value, name: &str) -> &'r Value {
 #[test]
 fn help_version_and_wrong_lines() {
     let folder = Folder::new();
+    let chat = folder.run(&["chat", "--help"]);
+    assert!(chat.code == Some(0) && chat.out.contains("Ctrl-C interrupts an answer"), "{}", chat.out);
     let help = folder.run(&["--help"]);
     assert_eq!(help.code, Some(0));
     for word in ["Usage:", "Examples:", "gateway.toml", "WITGATE_URL", "Exit codes:"] {

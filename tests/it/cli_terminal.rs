@@ -124,6 +124,9 @@ fn a_conversation_with_tools_commands_and_an_interruption() {
     session.press("/session\r");
     let shown = session.until("> ");
     assert!(shown.contains("ses_"), "the first message's session goes on: {shown}");
+    session.press("/tools\r");
+    session.until("sqlite: ready, 6 tools");
+    session.until("> ");
     session.press("/nonsense\r");
     session.until("is not a command");
     session.until("> ");

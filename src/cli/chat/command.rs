@@ -15,6 +15,8 @@ pub(super) enum Command<'a> {
     Session(Option<&'a str>),
     /// `/model`: show the models, or ask another one.
     Model(Option<&'a str>),
+    /// `/tools`: show the MCP servers.
+    Tools,
     /// `quit` or `exit`.
     Leave,
     /// A command that does not exist.
@@ -26,6 +28,7 @@ pub(super) const HELP: &str = "\
 /new             start another session
 /session [ID]    show this session's id, or go on with another session
 /model [NAME]    show the models, or ask another one
+/tools           show the MCP servers and how many tools they have
 /help            this
 quit, exit       leave (also Ctrl-D, or Ctrl-C twice)
 Ctrl-C interrupts an answer. A line that ends with \\ goes on in the next one.
@@ -40,6 +43,7 @@ impl<'a> Command<'a> {
         match (first, second) {
             ("/help" | "/?", None) => Self::Help,
             ("/new", None) => Self::New,
+            ("/tools", None) => Self::Tools,
             ("/session", _) if more.is_none() => Self::Session(second),
             ("/model" | "/models", _) if more.is_none() => Self::Model(second),
             ("/quit" | "/exit", None) => Self::Leave,
@@ -80,6 +84,8 @@ mod tests {
             ("quit smoking: how?", Command::Message("quit smoking: how?")),
             ("/help", Command::Help),
             ("/new", Command::New),
+            ("/tools", Command::Tools),
+            ("/tool read {}", Command::Message("/tool read {}")),
             ("/session", Command::Session(None)),
             ("/session ses_1", Command::Session(Some("ses_1"))),
             ("/model gpt-4o", Command::Model(Some("gpt-4o"))),

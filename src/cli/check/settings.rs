@@ -10,12 +10,8 @@ use crate::config::Settings;
 use crate::gateway::Config;
 use crate::telemetry;
 
-/// One finding for every file, and one for every fault. `of_servers` is what is wrong with the file of MCP servers.
-pub(super) fn check(
-    settings: &Settings,
-    global: &GlobalArgs,
-    of_servers: Option<&anyhow::Error>,
-) -> Vec<Finding> {
+/// One finding for every file, and one for every fault that lies in none of them.
+pub(super) fn check(settings: &Settings, global: &GlobalArgs) -> Vec<Finding> {
     let known = [
         ("gateway.toml", &global.config),
         (".env", &global.env_file),
@@ -28,18 +24,9 @@ pub(super) fn check(
         Finding::new(Area::Settings, file.to_string_lossy(), State::Ok, summary)
     });
     let mut findings: Vec<Finding> = files.collect();
-    let of_servers = of_servers.map(|error| format!("{error:#}"));
-    if let Some(faults) = &of_servers {
-        blame(&mut findings, faults);
-    }
     match Config::load(settings, global.servers.as_deref()) {
         Ok(config) => findings.extend(faults_of(&config)),
-        Err(error) => {
-            let faults = format!("{error:#}");
-            if of_servers.as_ref() != Some(&faults) {
-                blame(&mut findings, &faults);
-            }
-        }
+        Err(faults) => blame(&mut findings, &format!("{faults:#}")),
     }
     findings
 }
