@@ -1,6 +1,6 @@
 //! The `chat` room: the turn loop, model -> tools -> model, for every API, streaming or not.
 //!
-//! One loop ([`turn`]) serves the OpenAI-compatible API and the simple chat API. A turn is one future: dropping it (the
+//! One loop (`chat/turn.rs`) serves the OpenAI-compatible API and the simple chat API. A turn is one future: dropping it (the
 //! client went away) cancels the upstream request and every running tool call below it. The room knows models, tools
 //! and sessions by their ports only.
 

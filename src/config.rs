@@ -2,7 +2,7 @@
 //!
 //! Layers, the strongest first: flags, process environment, `.env`, `gateway.toml`, defaults. Each room owns the struct
 //! of its own section and asks for it by name ([`Settings::section`]); this room knows no keys but the plain variables
-//! of [`environment`]. It reads files once, when the program starts, and never writes or changes the environment.
+//! of `config/environment.rs`. It reads files once, when the program starts, and never writes or changes the environment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
