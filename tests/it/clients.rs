@@ -3,18 +3,23 @@
 //! The clients are the scripts in `tests/clients`; each checks every reply with its library's own types and fails at the
 //! first surprise. They are skipped, loudly, where the libraries are not installed (see `harness::mcp`).
 
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio::task::JoinHandle;
 
-use crate::harness::program::{python, run};
+use crate::harness::program::{node, python, run};
 use crate::harness::script::{Step, chunk, frame};
-use crate::harness::{Gateway, Recorded, Reply, Upstream, call};
+use crate::harness::{Gateway, Recorded, Reply, Upstream, call, within};
 
 const KEY: &str = "wk-the-right-key";
+
+static NEXT_CALL: AtomicUsize = AtomicUsize::new(1);
 
 /// Two gateways in front of one upstream, and what counts the requests that were given up at it.
 struct Scene {
@@ -39,7 +44,7 @@ impl Scene {
                     // The harness gives up on a request that does not come; here there is no hurry.
                     match upstream.requests().get(index) {
                         Some(request) => break Arc::clone(request),
-                        None => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+                        None => tokio::time::sleep(Duration::from_millis(10)).await,
                     }
                 };
                 if said(&request) == "never end" {
@@ -80,8 +85,10 @@ fn answer(request: &Recorded, closed: usize) -> Reply {
     if !results.is_empty() {
         return Reply::text(&format!("Tools said: {} results: {}", results.len(), results.join(" | ")));
     }
-    let ours = call("call_ours", "list_tables", &json!({}));
-    let theirs = call("call_theirs", "get_weather", &json!({"city": "Oslo"}));
+    // Ids are unique, as those of the API are.
+    let id = NEXT_CALL.fetch_add(1, Ordering::SeqCst);
+    let ours = call(&format!("call_ours_{id}"), "list_tables", &json!({}));
+    let theirs = call(&format!("call_theirs_{id}"), "get_weather", &json!({"city": "Oslo"}));
     let said = said(request);
     match said.as_str() {
         "hello" => Reply::text("Hello from upstream."),
@@ -114,4 +121,37 @@ fn first_words(text: &str) -> Step {
 async fn openai_for_python() {
     let Some(command) = python("tests/clients/openai_python.py") else { return };
     Scene::start().await.drive(command).await;
+}
+
+#[tokio::test]
+async fn openai_for_node() {
+    drive_node("tests/clients/openai_node.mjs").await;
+}
+
+#[tokio::test]
+async fn vercel_ai() {
+    drive_node("tests/clients/vercel_ai.mjs").await;
+}
+
+async fn drive_node(script: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(command) = node(script, folder.path()) else { return };
+    Scene::start().await.drive(command).await;
+}
+
+#[tokio::test]
+async fn a_real_small_model() {
+    let Some(mut server) = python("tests/clients/small_model_server.py") else { return };
+    let Some(mut client) = python("tests/clients/small_model.py") else { return };
+    // The server ends with its stdin, at the latest when the test drops it.
+    server.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+    let mut server = server.spawn().unwrap();
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+    let address = within(Duration::from_secs(60), "the start of llama.cpp", lines.next_line()).await;
+    let base_url = format!("{}/v1", address.unwrap().expect("llama.cpp tells its address"));
+    let gateway = Gateway::builder().env("OPENAI_BASE_URL", &base_url).start().await;
+    client.env("WITGATE_URL", gateway.url());
+    run(client, "").await.output();
+    drop(server.stdin.take());
+    assert!(within(Duration::from_secs(60), "the end of llama.cpp", server.wait()).await.is_ok());
 }
