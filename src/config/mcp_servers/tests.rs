@@ -12,11 +12,11 @@ fn lookup(name: &str) -> Option<String> {
 }
 
 fn read(text: &str) -> Vec<McpServerConfig> {
-    parse("servers.json", text, Path::new("/work"), &lookup).unwrap()
+    parse("servers.json", text, Path::new("/srv"), &lookup).unwrap()
 }
 
 fn error(text: &str) -> String {
-    parse("servers.json", text, Path::new("/work"), &lookup).unwrap_err().to_string()
+    parse("servers.json", text, Path::new("/srv"), &lookup).unwrap_err().to_string()
 }
 
 /// The one server with these keys.
@@ -47,7 +47,7 @@ fn reads_a_reference_file_in_its_order() {
         command: "sqlite-server".into(),
         args: vec!["database.db".into()],
         env: vec![pair("DB_PATH", "p"), pair("N", "1"), pair("B", "true")],
-        cwd: "/work".into(),
+        cwd: "/srv".into(),
     };
     assert_eq!(servers[0].transport, stdio);
     assert_eq!(
@@ -64,7 +64,7 @@ fn reads_a_reference_file_in_its_order() {
 fn reads_the_vs_code_form() {
     let text = r#"{"inputs": [], "servers": {"a": {"type": "stdio", "command": "x", "cwd": "sub", "env": {"T": "${env:TOKEN}"}}}}"#;
     let McpTransport::Stdio { env, cwd, .. } = read(text).remove(0).transport else { panic!("stdio") };
-    assert_eq!((env, cwd), (vec![pair("T", "s3cret")], PathBuf::from("/work/sub")));
+    assert_eq!((env, cwd), (vec![pair("T", "s3cret")], PathBuf::from("/srv/sub")));
     assert_eq!(read("{}"), []);
 }
 

@@ -147,7 +147,7 @@ mod tests {
             ("OPENAI_API_KEY", "sk-secret"),
             ("WITGATE_API_KEY", "secret"),
             ("AWS_SECRET_ACCESS_KEY", "secret"),
-            ("npm_config_registry", "https://registry.example"),
+            ("npm_config_registry", "https://npm.example"),
             ("npm_config_//registry.example/:_authToken", "secret"),
             ("LC_ALL", "C.UTF-8"),
         ];
