@@ -23,6 +23,8 @@ mod lifecycle;
 mod openai;
 mod real_servers;
 mod remote_servers;
+#[cfg(unix)]
+mod slow_tools;
 mod sqlite_server;
 mod stream;
 #[cfg(unix)]
