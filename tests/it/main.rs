@@ -21,6 +21,8 @@ mod harness;
 #[cfg(unix)]
 mod lifecycle;
 mod openai;
+#[cfg(unix)]
+mod orphans;
 mod real_servers;
 mod remote_servers;
 #[cfg(unix)]
