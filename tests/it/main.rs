@@ -25,6 +25,7 @@ mod openai;
 mod orphans;
 mod real_servers;
 mod remote_servers;
+mod retries;
 #[cfg(unix)]
 mod slow_tools;
 mod sqlite_server;
