@@ -18,6 +18,7 @@ mod clients;
 mod examples;
 mod faults;
 mod harness;
+mod hostile_input;
 #[cfg(unix)]
 mod lifecycle;
 mod openai;
