@@ -68,6 +68,26 @@ async fn post(gateway: &Gateway, path: &str, body: impl Into<Vec<u8>>) -> crate:
 }
 
 #[tokio::test]
+async fn broken_json_is_refused_with_its_place() {
+    let (gateway, upstream) = gateway("").await;
+    for path in ["/v1/chat/completions", "/chat"] {
+        let words = post(&gateway, path, "{\n  \"model\": \"m1\",\n  oops}").await.words(400);
+        assert!(words.contains("line 3 column"), "{words}");
+        for body in [&b""[..], b"[]", b"null", b"\"text\"", b"{\"message\": \"\xff\"}", b"{} {}"] {
+            post(&gateway, path, body).await.words(400);
+        }
+    }
+    let words = post(&gateway, "/v1/chat/completions", r#"{"model":"a","model":"b"}"#).await.words(400);
+    assert!(words.contains("`model` appears twice"), "{words}");
+    let words = post(&gateway, "/chat", r#"{"message":"a","message":"b"}"#).await.words(400);
+    assert!(words.contains("`message`"), "{words}");
+    let mut not_text = br#"{"model":"m1","messages":[{"role":"user","content":""#.to_vec();
+    not_text.extend_from_slice(b"\xc3\x28\"}]}");
+    post(&gateway, "/v1/chat/completions", not_text).await.words(400);
+    assert!(upstream.requests().is_empty());
+}
+
+#[tokio::test]
 async fn nesting_without_end_hurts_nobody() {
     // An upstream that does not look at what it is asked: what is nested goes through the gateway as it is.
     let message = json!({"role": "assistant", "content": "fine", "refusal": null});
