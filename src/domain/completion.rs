@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use bytes::{Bytes, BytesMut};
-use serde::de::{self, MapAccess, Visitor};
+use serde::de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -58,13 +58,21 @@ impl CompletionRequest {
         let mut request = Self::default();
         let mut has_messages = false;
         for (key, value) in fields {
+            let value = match value {
+                Field::Raw(value) => value,
+                Field::Messages(items) => {
+                    request.messages = parse_messages(body, items)?;
+                    has_messages = true;
+                    continue;
+                }
+                Field::NoMessages(kind) => {
+                    let message = format!("`messages` must be an array of message objects, got {kind}");
+                    return Err(RequestError::new("messages", message));
+                }
+            };
             match key.as_ref() {
                 "model" => {
                     request.model = typed::<Option<String>>("model", "a string", value)?.unwrap_or_default();
-                }
-                "messages" => {
-                    request.messages = parse_messages(body, value)?;
-                    has_messages = true;
                 }
                 "tools" => {
                     let tools = typed::<Option<Vec<&RawValue>>>("tools", "an array of objects", value)?;
@@ -179,11 +187,19 @@ fn quote(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// Top-level fields in order, values unparsed; a key that comes twice is an error, since parsers disagree on which wins.
-fn parse_fields(body: &[u8]) -> Result<Vec<(Cow<'_, str>, &RawValue)>, RequestError> {
+/// A top-level value. The messages are split while the body is scanned for the first time: they are most of it.
+enum Field<'a> {
+    Raw(&'a RawValue),
+    Messages(Vec<&'a RawValue>),
+    /// `messages` is something else than an array.
+    NoMessages(&'static str),
+}
+
+/// Top-level fields in order; a key that comes twice is an error, since parsers disagree on which wins.
+fn parse_fields(body: &[u8]) -> Result<Vec<(Cow<'_, str>, Field<'_>)>, RequestError> {
     struct Fields;
     impl<'de> Visitor<'de> for Fields {
-        type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+        type Value = Vec<(Cow<'de, str>, Field<'de>)>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("a JSON object")
@@ -195,7 +211,8 @@ fn parse_fields(body: &[u8]) -> Result<Vec<(Cow<'_, str>, &RawValue)>, RequestEr
                 if fields.iter().any(|(known, _)| *known == key) {
                     return Err(de::Error::custom(format!("the key `{key}` appears twice")));
                 }
-                fields.push((key, map.next_value()?));
+                let field = if key == "messages" { map.next_value()? } else { Field::Raw(map.next_value()?) };
+                fields.push((key, field));
             }
             Ok(fields)
         }
@@ -203,6 +220,57 @@ fn parse_fields(body: &[u8]) -> Result<Vec<(Cow<'_, str>, &RawValue)>, RequestEr
     let mut parser = serde_json::Deserializer::from_slice(body);
     let fields = parser.deserialize_map(Fields).and_then(|fields| parser.end().map(|()| fields));
     fields.map_err(|e| RequestError { message: format!("the body is not valid JSON: {e}"), param: None })
+}
+
+impl<'de> Deserialize<'de> for Field<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Messages;
+        impl<'de> Visitor<'de> for Messages {
+            type Value = Field<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of message objects")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+                let mut messages = Vec::new();
+                while let Some(item) = items.next_element()? {
+                    messages.push(item);
+                }
+                Ok(Field::Messages(messages))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Field::NoMessages("an object"))
+            }
+
+            fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+                Ok(Field::NoMessages("a string"))
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+                Ok(Field::NoMessages("a boolean"))
+            }
+
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Field::NoMessages("null"))
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+                Ok(Field::NoMessages("a number"))
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+                Ok(Field::NoMessages("a number"))
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+                Ok(Field::NoMessages("a number"))
+            }
+        }
+        deserializer.deserialize_any(Messages)
+    }
 }
 
 /// A map key, borrowed where it has no escapes.
@@ -265,8 +333,7 @@ fn parse_objects(body: &Bytes, field: &str, items: Vec<&RawValue>) -> Result<Vec
     Ok(out)
 }
 
-fn parse_messages(body: &Bytes, value: &RawValue) -> Result<Vec<RawMessage>, RequestError> {
-    let items = typed::<Vec<&RawValue>>("messages", "an array of message objects", value)?;
+fn parse_messages(body: &Bytes, items: Vec<&RawValue>) -> Result<Vec<RawMessage>, RequestError> {
     let slices = parse_objects(body, "messages", items)?;
     let mut messages = Vec::with_capacity(slices.len());
     for (position, slice) in slices.into_iter().enumerate() {
@@ -314,6 +381,9 @@ mod tests {
             (r#"{"messages":[]}"#, Some("messages")),
             (r#"{"model":"m"}"#, Some("messages")),
             (r#"{"messages":"x"}"#, Some("messages")),
+            (r#"{"messages":{"a":[1]}}"#, Some("messages")),
+            (r#"{"messages":null}"#, Some("messages")),
+            (r#"{"messages":-1.5}"#, Some("messages")),
             (r#"{"messages":[{"role":"user"},3]}"#, Some("messages[1]")),
             (r#"{"messages":[{"content":"x"}]}"#, Some("messages[0]")),
             (r#"{"messages":[{"role":"user"}],"stream":"yes"}"#, Some("stream")),
