@@ -180,6 +180,7 @@ impl ChatEngine {
         session_id: Option<SessionId>,
     ) -> Result<Turn, ChatError> {
         let model = self.parts.models.resolve(&request.model).await?;
+        let client_messages = request.messages.clone();
         self.parts.hidden_calls.restore(&context.principal, &mut request.messages);
         let tools =
             ToolSet::for_request(&request, &self.parts.tools.snapshot(), &model.tools, &context.tools);
@@ -189,7 +190,15 @@ impl ChatEngine {
             // To a client it may mean the gateway's tools; an upstream refuses it where the request has no tools.
             request.tool_choice = None;
         }
-        Ok(Turn { parts: Arc::clone(&self.parts), model, request, tools, context, session_id })
+        Ok(Turn {
+            parts: Arc::clone(&self.parts),
+            model,
+            request,
+            client_messages,
+            tools,
+            context,
+            session_id,
+        })
     }
 }
 

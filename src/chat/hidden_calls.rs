@@ -2,15 +2,20 @@
 //!
 //! A reply that calls both the client's and the gateway's tools is shown to the client with its own calls only. When
 //! the client sends that message back with its results, the gateway's calls and results are put beside them again, or
-//! the model would meet a history it never wrote. The memory is bounded; what was forgotten leaves a history that is
-//! still valid, only without the gateway's part.
+//! the model would meet a history it never wrote. Call ids alone do not tell conversations apart (some upstreams number
+//! their calls from 0), so a round is found by its caller, its ids *and* the conversation before it. The memory is
+//! bounded; what was forgotten leaves a history that is still valid, only without the gateway's part.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
+use sha2::{Digest, Sha256};
 
 use crate::domain::{Principal, RawMessage};
+
+/// Rounds remembered under one call id; more conversations than this with the same id push out the oldest.
+const MAX_ROUNDS_PER_ID: usize = 64;
 
 /// What one mixed reply hid.
 #[derive(Debug)]
@@ -21,10 +26,13 @@ pub(super) struct HiddenRound {
     pub(super) results: Vec<RawMessage>,
 }
 
-/// Hidden rounds by principal and client call id.
+/// Hidden rounds by principal and client call id, each with the fingerprint of the conversation before it.
 pub(super) struct HiddenCalls {
-    rounds: Mutex<LruCache<(String, String), Arc<HiddenRound>>>,
+    rounds: Mutex<LruCache<(String, String), RoundsOfId>>,
 }
+
+type Fingerprint = [u8; 32];
+type RoundsOfId = Vec<(Fingerprint, Arc<HiddenRound>)>;
 
 impl HiddenCalls {
     /// Remembers at most `capacity` client calls.
@@ -33,12 +41,24 @@ impl HiddenCalls {
         Self { rounds: Mutex::new(LruCache::new(capacity)) }
     }
 
-    /// Remembers `round` under each of the client's call ids.
-    pub(super) fn remember(&self, principal: &Principal, client_call_ids: &[&str], round: HiddenRound) {
+    /// Remembers `round` under each of the client's call ids; `before` is the conversation as the client sent it.
+    pub(super) fn remember(
+        &self,
+        principal: &Principal,
+        before: &[RawMessage],
+        client_call_ids: &[&str],
+        round: HiddenRound,
+    ) {
         let round = Arc::new(round);
+        let fingerprint = fingerprint(before);
         let mut rounds = self.rounds.lock().unwrap_or_else(PoisonError::into_inner);
         for id in client_call_ids {
-            rounds.put((principal.id.clone(), (*id).to_owned()), Arc::clone(&round));
+            let of_id = rounds.get_or_insert_mut((principal.id.clone(), (*id).to_owned()), Vec::new);
+            of_id.retain(|(known, _)| *known != fingerprint);
+            if of_id.len() >= MAX_ROUNDS_PER_ID {
+                of_id.remove(0);
+            }
+            of_id.push((fingerprint, Arc::clone(&round)));
         }
     }
 
@@ -47,28 +67,53 @@ impl HiddenCalls {
         if self.rounds.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
             return;
         }
-        let mut at = 0;
-        while at < messages.len() {
-            let round = self.hidden_in(principal, &messages[at]);
-            at += 1;
-            if let Some(round) = round {
-                messages[at - 1] = round.assistant.clone();
-                let count = round.results.len();
-                messages.splice(at..at, round.results.iter().cloned());
-                at += count;
-            }
+        let found: Vec<(usize, Arc<HiddenRound>)> = (0..messages.len())
+            .filter_map(|at| {
+                self.hidden_in(principal, &messages[..at], &messages[at]).map(|round| (at, round))
+            })
+            .collect();
+        // From the end, so that what is put in does not move the places still to come.
+        for (at, round) in found.into_iter().rev() {
+            messages[at] = round.assistant.clone();
+            messages.splice(at + 1..=at, round.results.iter().cloned());
         }
     }
 
-    fn hidden_in(&self, principal: &Principal, message: &RawMessage) -> Option<Arc<HiddenRound>> {
+    fn hidden_in(
+        &self,
+        principal: &Principal,
+        before: &[RawMessage],
+        message: &RawMessage,
+    ) -> Option<Arc<HiddenRound>> {
         let head = message.head().ok()?;
         if head.role != "assistant" {
             return None;
         }
         let id = head.tool_call_ids().into_iter().next()?;
         let mut rounds = self.rounds.lock().unwrap_or_else(PoisonError::into_inner);
-        rounds.get(&(principal.id.clone(), id)).cloned()
+        // The conversation is hashed only where there is something to find.
+        let of_id = rounds.get(&(principal.id.clone(), id))?;
+        let fingerprint = fingerprint(before);
+        of_id.iter().find(|(known, _)| *known == fingerprint).map(|(_, round)| Arc::clone(round))
     }
+}
+
+/// What tells conversations apart: every message's role, text and call ids. White space and the order of keys do not
+/// count, since clients write their history anew.
+fn fingerprint(messages: &[RawMessage]) -> Fingerprint {
+    let mut hash = Sha256::new();
+    let mut add = |text: &str| {
+        hash.update(text.len().to_le_bytes());
+        hash.update(text);
+    };
+    for message in messages {
+        let Ok(head) = message.head() else { continue };
+        add(&head.role);
+        add(&head.text());
+        add(head.tool_call_id.as_deref().unwrap_or_default());
+        head.tool_call_ids().iter().for_each(|id| add(id));
+    }
+    hash.finalize().into()
 }
 
 #[cfg(test)]
@@ -86,7 +131,7 @@ mod tests {
         let owner = Principal::anonymous();
         let full = RawMessage::assistant_with_calls(None, &[call("ours"), call("theirs")]);
         let round = HiddenRound { assistant: full.clone(), results: vec![RawMessage::tool("ours", "r")] };
-        hidden.remember(&owner, &["theirs"], round);
+        hidden.remember(&owner, &[RawMessage::user("q")], &["theirs"], round);
         let seen = RawMessage::assistant_with_calls(None, &[call("theirs")]);
         let history = vec![RawMessage::user("q"), seen, RawMessage::tool("theirs", "x")];
         let mut restored = history.clone();
@@ -99,11 +144,34 @@ mod tests {
     }
 
     #[test]
+    fn another_conversation_with_the_same_ids_gets_nothing() {
+        let hidden = HiddenCalls::new(4);
+        let owner = Principal::anonymous();
+        let round = |result: &str| HiddenRound {
+            assistant: RawMessage::assistant_with_calls(None, &[call("call_1"), call("call_0")]),
+            results: vec![RawMessage::tool("call_1", result)],
+        };
+        hidden.remember(&owner, &[RawMessage::user("mine")], &["call_0"], round("secret"));
+        let history = |question: &str| {
+            vec![RawMessage::user(question), RawMessage::assistant_with_calls(None, &[call("call_0")])]
+        };
+        let mut foreign = history("theirs");
+        hidden.restore(&owner, &mut foreign);
+        assert_eq!(foreign, history("theirs"));
+        hidden.remember(&owner, &[RawMessage::user("theirs")], &["call_0"], round("other"));
+        for (question, result) in [("mine", "secret"), ("theirs", "other")] {
+            let mut restored = history(question);
+            hidden.restore(&owner, &mut restored);
+            assert_eq!(restored[2], RawMessage::tool("call_1", result));
+        }
+    }
+
+    #[test]
     fn memory_is_bounded() {
         let hidden = HiddenCalls::new(2);
         for id in ["a", "b", "c"] {
             let round = HiddenRound { assistant: RawMessage::assistant("x"), results: vec![] };
-            hidden.remember(&Principal::anonymous(), &[id], round);
+            hidden.remember(&Principal::anonymous(), &[], &[id], round);
         }
         assert_eq!(hidden.rounds.lock().unwrap().len(), 2);
     }

@@ -25,6 +25,8 @@ pub(super) struct Turn {
     pub(super) parts: EngineParts,
     pub(super) model: ResolvedModel,
     pub(super) request: CompletionRequest,
+    /// The conversation as the client sent it, before anything was put back.
+    pub(super) client_messages: Vec<RawMessage>,
     pub(super) tools: ToolSet,
     pub(super) context: TurnContext,
     pub(super) session_id: Option<SessionId>,
@@ -238,7 +240,7 @@ impl Turn {
             // Images would have to follow the client's results, whose place is not known yet.
             results: prompt::result_messages(results, false),
         };
-        self.parts.hidden_calls.remember(&self.context.principal, &ids, round);
+        self.parts.hidden_calls.remember(&self.context.principal, &self.client_messages, &ids, round);
     }
 
     async fn finish(
