@@ -40,7 +40,8 @@ pub(super) struct TurnOutcome {
     pub(super) text: String,
     /// Tokens of all rounds.
     pub(super) usage: Option<Usage>,
-    /// The messages the turn adds to a conversation: calls, results, and the answer.
+    /// The messages the turn adds to a stored conversation: calls, results, and the answer; the answer is left out
+    /// where there is no session.
     pub(super) messages: Vec<RawMessage>,
 }
 
@@ -147,8 +148,8 @@ impl Turn {
         });
         if !request.stream {
             let completion = self.model.model.complete(request, request_id).await?;
-            let mut round = WholeRound::new(completion, detector);
-            let calls = round.take_calls();
+            let round = WholeRound::new(completion, detector);
+            let calls = round.calls();
             return Ok((RoundReply::Whole(round), calls));
         }
         let mut round = StreamRound::new(detector);
@@ -255,11 +256,14 @@ impl Turn {
             |(call, wire): &&(ToolCall, Value)| matches!(self.tools.owner_of(call, wire), Owner::Client);
         let shown: RoundCalls = calls.iter().filter(is_clients).cloned().collect();
         let mut messages = std::mem::take(&mut progress.messages);
-        messages.push(if shown.is_empty() {
-            RawMessage::assistant(reply.text())
-        } else {
-            reply.assistant_message(&shown)
-        });
+        // Only a stored conversation reads the answer as a message.
+        if self.session_id.is_some() {
+            messages.push(if shown.is_empty() {
+                RawMessage::assistant(reply.text())
+            } else {
+                reply.assistant_message(&shown)
+            });
+        }
         let usage = progress.usage.take();
         let (body, text) = match reply {
             RoundReply::Whole(round) => {

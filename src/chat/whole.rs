@@ -57,11 +57,17 @@ impl WholeRound {
     }
 
     /// The calls of the first choice, typed and in wire form.
-    pub(super) fn take_calls(&mut self) -> RoundCalls {
-        let typed =
-            self.completion.choices.first().map(|choice| choice.tool_calls.clone()).unwrap_or_default();
-        let raw = self.message();
-        let raw = raw.get("tool_calls").and_then(Value::as_array).cloned().unwrap_or_default();
+    pub(super) fn calls(&self) -> RoundCalls {
+        let mut typed = Vec::new();
+        let mut raw = Vec::new();
+        // Most replies have none, and their body need not be read a second time.
+        if let Some(choice) = self.completion.choices.first().filter(|choice| choice.asks_for_calls) {
+            typed.clone_from(&choice.tool_calls);
+            raw = match self.message().get_mut("tool_calls").map(Value::take) {
+                Some(Value::Array(calls)) => calls,
+                _ => Vec::new(),
+            };
+        }
         // Only function calls have a typed form; custom calls are always the client's and stay as they are.
         let mut typed = typed.into_iter();
         let mut calls: RoundCalls = Vec::with_capacity(raw.len());

@@ -107,8 +107,10 @@ pub struct CompletionChoice {
     pub content: Option<String>,
     /// True where the message has a refusal.
     pub refused: bool,
-    /// The calls the model asked for.
+    /// The function calls the model asked for.
     pub tool_calls: Vec<ToolCall>,
+    /// True where the model asked for calls of any kind, custom ones included.
+    pub asks_for_calls: bool,
     /// True where the message carries something else a client can use (audio, a legacy function call, ...).
     pub has_other_output: bool,
     /// Why the model stopped.
@@ -199,6 +201,7 @@ impl WireChoice<'_> {
             content: self.message.content.and_then(content_text),
             refused: self.message.refusal.is_some_and(|r| !r.is_empty()),
             has_other_output: self.message.audio.is_some() || self.message.function_call.is_some(),
+            asks_for_calls: !calls.is_empty(),
             tool_calls: calls.into_iter().filter_map(WireToolCall::into_domain).collect(),
             finish_reason: self.finish_reason.map(FinishReason::from),
         }
