@@ -258,29 +258,31 @@ struct CallLog<'a> {
     is_done: bool,
 }
 
+/// A line on the call at a level: the fields every such line has, those given, and the words.
+macro_rules! call_line {
+    ($level:ident, $log:expr, { $($field:tt)* }, $words:literal) => {
+        $level!(
+            tool = %$log.tool.definition.name,
+            server = $log.tool.server(),
+            principal = %$log.context.principal.id,
+            request_id = %$log.context.request_id,
+            call_id = %$log.context.call_id,
+            duration_ms = $log.milliseconds(),
+            $($field)*
+            $words
+        )
+    };
+}
+
 impl CallLog<'_> {
     fn finished(&mut self, result: &ToolResult, bytes: usize) {
         self.is_done = true;
+        let is_error = result.is_error;
         // What the tool says of its failure may quote data, so it is in the debug log only.
-        macro_rules! write_line {
-            ($level:ident, $words:literal) => {
-                $level!(
-                    tool = %self.tool.definition.name,
-                    server = self.tool.server(),
-                    principal = %self.context.principal.id,
-                    request_id = %self.context.request_id,
-                    call_id = %self.context.call_id,
-                    duration_ms = self.milliseconds(),
-                    is_error = result.is_error,
-                    bytes,
-                    $words
-                )
-            };
-        }
-        if result.is_error {
-            write_line!(warn, "tool call finished: the tool reports a failure");
+        if is_error {
+            call_line!(warn, self, { is_error, bytes, }, "tool call finished: the tool reports a failure");
         } else {
-            write_line!(info, "tool call finished");
+            call_line!(info, self, { is_error, bytes, }, "tool call finished");
         }
         if tracing::enabled!(tracing::Level::DEBUG) {
             let text = result.to_text();
@@ -290,17 +292,8 @@ impl CallLog<'_> {
 
     fn failed(&mut self, error: &ToolError, cause: &str) {
         self.is_done = true;
-        warn!(
-            tool = %self.tool.definition.name,
-            server = self.tool.server(),
-            principal = %self.context.principal.id,
-            request_id = %self.context.request_id,
-            call_id = %self.context.call_id,
-            duration_ms = self.milliseconds(),
-            kind = ?error.kind,
-            error = cut(cause, MAX_LOGGED_BYTES),
-            "tool call failed"
-        );
+        let error_text = cut(cause, MAX_LOGGED_BYTES);
+        call_line!(warn, self, { kind = ?error.kind, error = error_text, }, "tool call failed");
     }
 
     fn milliseconds(&self) -> u64 {
@@ -311,15 +304,7 @@ impl CallLog<'_> {
 impl Drop for CallLog<'_> {
     fn drop(&mut self) {
         if !self.is_done {
-            info!(
-                tool = %self.tool.definition.name,
-                server = self.tool.server(),
-                principal = %self.context.principal.id,
-                request_id = %self.context.request_id,
-                call_id = %self.context.call_id,
-                duration_ms = self.milliseconds(),
-                "tool call cancelled by its caller"
-            );
+            call_line!(info, self, {}, "tool call cancelled by its caller");
         }
     }
 }
