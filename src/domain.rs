@@ -7,7 +7,9 @@ pub mod chunk;
 pub mod completion;
 pub mod ids;
 pub mod message;
+pub mod policy;
 pub mod principal;
+pub mod processing;
 pub mod reply;
 pub mod tool;
 
@@ -15,7 +17,11 @@ pub use chunk::{ChoiceDelta, Chunk, ToolCallDelta};
 pub use completion::{CompletionRequest, RequestError};
 pub use ids::{RequestId, SessionId};
 pub use message::{MessageHead, RawMessage};
+pub use policy::{AccessAction, AccessRequest, Decision, Denial, HttpFacts};
 pub use principal::{Principal, PrincipalKind};
+pub use processing::{
+    DeltaKind, Finished, NextStep, ProcessedReply, Pushed, ReplyAction, ReplyContext, ReplyEnd, TextDelta,
+};
 pub use reply::{Completion, CompletionChoice, FinishReason, Usage};
 pub use tool::{
     ContentBlock, ToolAnnotations, ToolCall, ToolContext, ToolDefinition, ToolError, ToolErrorKind,

@@ -21,17 +21,23 @@ pub struct Principal {
     pub id: String,
     /// What kind of caller this is.
     pub kind: PrincipalKind,
+    /// What the caller may do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
+    /// More about the caller: JSON text of an object, for example a token's claims. `{}` where nothing is known.
+    #[serde(skip)]
+    pub claims_json: String,
 }
 
 impl Principal {
     /// The caller who presented nothing.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self { id: "anonymous".to_owned(), kind: PrincipalKind::Anonymous }
+        Self::new("anonymous", PrincipalKind::Anonymous)
     }
 
     /// A caller known by `id`.
     pub fn new(id: impl Into<String>, kind: PrincipalKind) -> Self {
-        Self { id: id.into(), kind }
+        Self { id: id.into(), kind, scopes: Vec::new(), claims_json: "{}".to_owned() }
     }
 }
