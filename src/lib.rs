@@ -11,6 +11,7 @@ pub mod domain;
 pub mod gateway;
 pub mod http;
 pub mod llm;
+pub mod plugin_host;
 pub mod response;
 pub mod sessions;
 pub mod telemetry;

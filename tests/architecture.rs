@@ -9,9 +9,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Floors, the lowest first. A room may import rooms on lower floors only; rooms on one floor never import each other.
-const FLOORS: [&[&str]; 9] = [
+const FLOORS: [&[&str]; 10] = [
     &["config"],
     &["domain"],
+    &["plugin_host"],
     &["access", "llm", "tools", "sessions", "response"],
     &["chat"],
     &["http"],
