@@ -14,7 +14,7 @@ use divan::counter::{BytesCount, ItemsCount};
 use futures_util::{StreamExt, stream};
 use http_body_util::BodyExt;
 use tower::ServiceExt;
-use witgate::access::Access;
+use witgate::access::{Access, AccessScope, FixedPolicies};
 use witgate::chat::{ChatEngine, Config, ReplyEvent, TurnContext};
 use witgate::domain::{Chunk, Completion, CompletionRequest, Principal, RequestId};
 use witgate::http::{App, Component, Parts, Readiness};
@@ -99,11 +99,8 @@ impl Bench {
 }
 
 fn context() -> TurnContext {
-    TurnContext {
-        request_id: RequestId::generate(),
-        principal: Principal::anonymous(),
-        tools: ToolChoice::All,
-    }
+    let access = AccessScope::unrestricted(RequestId::generate(), Principal::anonymous());
+    TurnContext::new(access, ToolChoice::All)
 }
 
 /// A request body with about `bytes` of prompt.
@@ -188,7 +185,12 @@ impl Bench {
     fn router(&self) -> axum::Router {
         let parts = Parts {
             engine: self.engine.clone(),
-            access: Access::new(&witgate::access::Config::default(), None).expect("open access"),
+            access: Access::new(
+                &witgate::access::Config::default(),
+                None,
+                Arc::new(FixedPolicies::default()),
+            )
+            .expect("open access"),
             readiness: Arc::new(NoComponents),
             tools_settled: tokio::sync::watch::channel(true).1,
             server: witgate::http::ServerConfig::default(),

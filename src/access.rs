@@ -1,15 +1,38 @@
 //! The `access` room: who is asking, and whether that is enough.
 //!
+//! Every request goes through one chain. First the built-in rule: it finds a principal by the presented key, or a reason
+//! to turn the caller away. Then the policies, by order and name; `access/chain.rs` says how their answers add up. At the
+//! end a caller needs a principal of either, or a policy that lets it in without one. The same policies then decide on the
+//! model and on every tool call of that request, through the [`AccessScope`] it got.
+//!
 //! Chat endpoints are `open` by default: any key or none is accepted, and a key only keeps its holder's sessions apart
-//! from everyone else's. With `access.chat = "required"` a caller must present the key in `WITGATE_API_KEY`.
-//! Keys are compared in constant time and kept as hashes; no key is ever logged.
+//! from everyone else's. With `access.chat = "required"` a caller must present the key in `WITGATE_API_KEY`, or be known
+//! to a policy.
+
+mod chain;
+mod error;
+mod identity;
+mod policy;
+mod scope;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
 
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
+pub use error::AccessError;
+pub use identity::{Credential, Door};
+pub use policy::{AuthPolicy, FixedPolicies, PolicyError, PolicySet, PolicySource};
+pub use scope::AccessScope;
+
+use self::identity::{Identified, Identity};
 use crate::config::secret::Secret;
-use crate::domain::{Principal, PrincipalKind};
+use crate::domain::{AccessAction, AccessRequest, HttpFacts, PrincipalKind, RequestId};
+
+/// The log's name for refusals, so that a log filter can single them out.
+const REFUSED: &str = "witgate::access";
 
 /// `[access]` in `gateway.toml`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -30,107 +53,95 @@ pub enum ChatAccess {
     Required,
 }
 
-/// Decides who a caller is.
+/// Decides who a caller is and whether it may come in.
 pub struct Access {
-    chat: ChatAccess,
-    static_key: Option<[u8; 32]>,
+    identity: Identity,
+    policies: Arc<dyn PolicySource>,
 }
 
-/// Why a caller was turned away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AccessError {
-    /// No credential was presented.
-    #[error("an API key is required: send it as `Authorization: Bearer <key>` or `X-API-KEY: <key>`")]
-    Missing,
-    /// The presented credential is not valid.
-    #[error("the API key is not valid")]
-    Invalid,
+/// A request that wants to come in.
+#[derive(Clone, Debug)]
+pub struct Entry<'a> {
+    /// The request.
+    pub request_id: RequestId,
+    /// What it wants to enter.
+    pub door: Door,
+    /// What it presents.
+    pub credential: Credential<'a>,
 }
 
 /// A configuration that nobody could get past.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "access.chat = \"required\" needs a key to check: set WITGATE_API_KEY, or set access.chat = \"open\""
+    "access.chat = \"required\" needs a key to check: set WITGATE_API_KEY, add a plugin that authenticates callers, or set \
+     access.chat = \"open\""
 )]
 pub struct NoKeyConfigured;
 
 impl Access {
-    /// An access check by `config`; `static_key` is the value of `WITGATE_API_KEY`.
+    /// An access check by `config` and `policies`; `static_key` is the value of `WITGATE_API_KEY`.
     ///
     /// # Errors
-    /// When keys are required and none is configured.
-    pub fn new(config: &Config, static_key: Option<&Secret>) -> Result<Self, NoKeyConfigured> {
-        let static_key = static_key.map(|key| hash(key.expose()));
-        if config.chat == ChatAccess::Required && static_key.is_none() {
+    /// When keys are required, and there is neither a key nor a policy.
+    pub fn new(
+        config: &Config,
+        static_key: Option<&Secret>,
+        policies: Arc<dyn PolicySource>,
+    ) -> Result<Self, NoKeyConfigured> {
+        let identity = Identity::new(config.chat, static_key);
+        if !identity.chat_is_open() && !identity.has_key() && policies.snapshot().is_empty() {
             return Err(NoKeyConfigured);
         }
-        Ok(Self { chat: config.chat, static_key })
+        Ok(Self { identity, policies })
     }
 
-    /// True when the chat endpoints take callers without a valid key.
+    /// True when the chat endpoints take callers without a valid key, as far as the built-in rule is concerned.
     #[must_use]
     pub fn chat_is_open(&self) -> bool {
-        self.chat == ChatAccess::Open
+        self.identity.chat_is_open()
     }
 
-    /// The principal behind `credential` (a bearer token or API key) for the chat endpoints.
-    ///
-    /// An unchecked key still tells its holder from others: the principal's id is derived from the key's hash, so
-    /// that sessions started with one key are not visible with another.
+    /// Lets a request in, or says why not. `facts` is called where there is a policy to read them.
     ///
     /// # Errors
-    /// When keys are required and this one is missing or wrong.
-    pub fn chat_principal(&self, credential: Option<&str>) -> Result<Principal, AccessError> {
-        let presented = credential.filter(|key| !key.is_empty()).map(hash);
-        match (presented, self.static_key) {
-            (Some(presented), Some(expected)) if bool::from(presented.ct_eq(&expected)) => {
-                Ok(Principal::new("key:static", PrincipalKind::Service))
+    /// A policy's refusal or failure, else what the built-in rule says of a caller whom nobody let in.
+    pub async fn enter(
+        &self,
+        entry: Entry<'_>,
+        facts: impl FnOnce() -> HttpFacts,
+    ) -> Result<AccessScope, AccessError> {
+        let Entry { request_id, door, credential } = entry;
+        let Identified { mut principal, mut is_known, mut refusal } =
+            self.identity.identify(door, credential);
+        let policies = self.policies.snapshot();
+        let mut http = None;
+        if !policies.is_empty() {
+            let facts = Arc::new(facts());
+            let mut request = AccessRequest {
+                request_id: request_id.clone(),
+                action: AccessAction::Endpoint,
+                principal: is_known.then(|| principal.clone()),
+                http: Some(Arc::clone(&facts)),
+            };
+            let verdict = chain::ask(&policies, &mut request).await?;
+            http = Some(facts);
+            if let Some(named) = verdict.named {
+                (principal, is_known) = (named, true);
             }
-            (Some(_), _) if self.chat == ChatAccess::Required => Err(AccessError::Invalid),
-            (None, _) if self.chat == ChatAccess::Required => Err(AccessError::Missing),
-            (Some(presented), _) => {
-                let tag: String = presented[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-                Ok(Principal::new(format!("anonymous:{tag}"), PrincipalKind::Anonymous))
+            // Being let in without a name is enough for the endpoints that can be open, and for no others.
+            let is_authenticated = is_known && principal.kind != PrincipalKind::Anonymous;
+            if is_authenticated || (door == Door::Chat && (is_known || verdict.let_in)) {
+                refusal = None;
             }
-            (None, _) => Ok(Principal::anonymous()),
         }
-    }
-}
-
-fn hash(key: &str) -> [u8; 32] {
-    Sha256::digest(key.as_bytes()).into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn access(chat: ChatAccess, key: Option<&str>) -> Access {
-        let key = key.map(|k| Secret::new(k.to_owned()));
-        Access::new(&Config { chat }, key.as_ref()).unwrap()
-    }
-
-    #[test]
-    fn open_access_keeps_keys_apart() {
-        let access = access(ChatAccess::Open, Some("k"));
-        let of = |key| access.chat_principal(key).unwrap().id;
-        assert_eq!(of(None), "anonymous");
-        assert_eq!(of(Some("k")), "key:static");
-        assert_ne!(of(Some("a")), of(Some("b")));
-        assert_eq!(of(Some("a")), of(Some("a")));
-    }
-
-    #[test]
-    fn required_access_turns_away() {
-        let access = access(ChatAccess::Required, Some("k"));
-        assert_eq!(access.chat_principal(None), Err(AccessError::Missing));
-        assert_eq!(access.chat_principal(Some("")), Err(AccessError::Missing));
-        assert_eq!(access.chat_principal(Some("x")), Err(AccessError::Invalid));
-        assert!(access.chat_principal(Some("k")).is_ok());
-    }
-
-    #[test]
-    fn required_access_without_a_key_is_refused() {
-        assert!(Access::new(&Config { chat: ChatAccess::Required }, None).is_err());
+        if let Some(refusal) = refusal {
+            return Err(refusal);
+        }
+        if let Door::Guarded(scope) = door
+            && !principal.scopes.iter().any(|held| held == scope)
+        {
+            return Err(AccessError::MissingScope(scope));
+        }
+        Ok(AccessScope::new(scope::Inner { request_id, principal, is_known, policies, http }))
     }
 }

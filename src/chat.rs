@@ -30,6 +30,7 @@ use serde::Deserialize;
 pub use engine::ChatEngine;
 pub use session_turn::SessionTranscript;
 
+use crate::access::{AccessError, AccessScope};
 use crate::domain::{Principal, RequestError, RequestId, SessionId, ToolCall, ToolResult, Usage};
 use crate::llm::{ModelError, ToolChoice};
 use crate::sessions::SessionError;
@@ -83,6 +84,17 @@ pub struct TurnContext {
     pub principal: Principal,
     /// Which gateway tools the client wants (`x-gateway-tools`); narrows what the model's configuration allows.
     pub tools: ToolChoice,
+    /// Decides on the model and on every tool call.
+    pub access: AccessScope,
+}
+
+impl TurnContext {
+    /// A turn for the caller of `access` with `tools`.
+    #[must_use]
+    pub fn new(access: AccessScope, tools: ToolChoice) -> Self {
+        let (request_id, principal) = (access.request_id().clone(), access.principal().clone());
+        Self { request_id, principal, tools, access }
+    }
 }
 
 /// A message to the simple chat API.
@@ -175,6 +187,9 @@ pub enum ChatErrorKind {
     /// The model failed; carries its own status.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// An access policy refuses the model or has failed; carries its own status.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// No such session, or someone else's: 404.
     #[error("there is no session `{0}`")]
     SessionNotFound(SessionId),

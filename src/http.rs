@@ -4,6 +4,7 @@
 //! The room turns requests into calls of [`crate::chat::ChatEngine`] and its answers into bytes; it decides nothing
 //! about models, tools or sessions. Errors become responses in one place (`error.rs`).
 
+mod caller;
 mod config;
 mod error;
 mod extract;

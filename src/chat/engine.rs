@@ -180,6 +180,7 @@ impl ChatEngine {
         session_id: Option<SessionId>,
     ) -> Result<Turn, ChatError> {
         let model = self.parts.models.resolve(&request.model).await?;
+        context.access.model(&model.id).await.map_err(ChatErrorKind::from)?;
         let client_messages = request.messages.clone();
         self.parts.hidden_calls.restore(&context.principal, &mut request.messages);
         let tools =

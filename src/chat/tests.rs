@@ -1,5 +1,6 @@
 //! Tests of the turn loop on a scripted model and scripted tools.
 
+mod access;
 mod fakes;
 
 use bytes::Bytes;

@@ -1,5 +1,6 @@
 //! Runs the gateway's calls of one round: in parallel, within a bound, in the order the model asked for them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -59,8 +60,33 @@ async fn call(pending: &PendingCall, context: &TurnContext, session_id: Option<&
         session_id: session_id.cloned(),
         call_id: pending.call.id.clone(),
     };
-    match tool.invoke(&pending.call.arguments, &tool_context).await {
+    let arguments = match permitted(tool, &pending.call, context).await {
+        Ok(arguments) => arguments,
+        Err(refusal) => return ToolResult::error(refusal),
+    };
+    match tool.invoke(&arguments, &tool_context).await {
         Ok(result) => result,
         Err(error) => ToolResult::error(error.to_string()),
+    }
+}
+
+/// The arguments the call goes on with, once the access policies let it; else why not, in words for the model.
+async fn permitted<'a>(
+    tool: &RegisteredTool,
+    call: &'a ToolCall,
+    context: &TurnContext,
+) -> Result<Cow<'a, str>, String> {
+    if !context.access.has_policies() {
+        return Ok(Cow::Borrowed(&call.arguments));
+    }
+    // What policies read must be what the tool gets: of a key written twice, each could take another one.
+    let Ok(arguments) = tool.plain_arguments(&call.arguments) else {
+        // Nothing to decide on: the call itself refuses these arguments, and logs it.
+        return Ok(Cow::Borrowed(&call.arguments));
+    };
+    let server = tool.definition.server.as_deref().unwrap_or_default();
+    match context.access.tool(&tool.definition.name, server, &arguments).await {
+        Ok(()) => Ok(Cow::Owned(arguments)),
+        Err(refusal) => Err(format!("calling `{}` is not allowed: {refusal}", tool.definition.name)),
     }
 }

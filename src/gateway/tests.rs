@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
+use crate::access::AccessScope;
 use crate::chat::{ChatMessage, TurnContext};
 use crate::config::{LoadOptions, Settings};
 use crate::domain::{Principal, RequestId};
@@ -26,11 +27,8 @@ fn load(folder: &std::path::Path, overrides: &[(&str, toml::Value)]) -> anyhow::
 }
 
 fn context() -> TurnContext {
-    TurnContext {
-        request_id: RequestId::generate(),
-        principal: Principal::anonymous(),
-        tools: ToolChoice::All,
-    }
+    let access = AccessScope::unrestricted(RequestId::generate(), Principal::anonymous());
+    TurnContext::new(access, ToolChoice::All)
 }
 
 fn hello() -> ChatMessage {

@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
+use super::middleware::digest::DigestError;
 use crate::access::AccessError;
 use crate::chat::{ChatError, ChatErrorKind};
 use crate::domain::RequestError;
@@ -215,13 +216,22 @@ impl From<RequestError> for ApiError {
     }
 }
 
+impl From<DigestError> for ApiError {
+    fn from(error: DigestError) -> Self {
+        Self::bad_request(Some("content-digest"), error.to_string()).with_code("content_digest")
+    }
+}
+
 impl From<AccessError> for ApiError {
     fn from(error: AccessError) -> Self {
-        let code = match error {
-            AccessError::Missing => "missing_api_key",
-            AccessError::Invalid => "invalid_api_key",
-        };
-        Self::new(StatusCode::UNAUTHORIZED, INVALID_REQUEST, error.to_string()).with_code(code)
+        let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::FORBIDDEN);
+        let kind = if status.is_server_error() { SERVER_ERROR } else { INVALID_REQUEST };
+        let api = Self::new(status, kind, error.to_string()).with_code(error.code());
+        match error {
+            AccessError::PolicyFailed { retry_after: Some(wait), .. } => api.retry_after(wait),
+            _ if matches!(status.as_u16(), 429 | 503) => api.retry_after(Duration::from_secs(1)),
+            _ => api,
+        }
     }
 }
 
@@ -252,6 +262,7 @@ impl From<ChatError> for ApiError {
         let mut api = match error.kind {
             ChatErrorKind::Request(error) => error.into(),
             ChatErrorKind::Model(error) => error.into(),
+            ChatErrorKind::Access(error) => error.into(),
             ChatErrorKind::SessionNotFound(_) => Self::session_not_found(),
             ChatErrorKind::SessionBusy => {
                 Self::new(StatusCode::CONFLICT, INVALID_REQUEST, text.as_str()).with_code("session_busy")

@@ -1,6 +1,6 @@
-//! What handlers take out of a request: who is asking, which tools they want, a JSON body, a page of a list.
-//!
-//! The caller is known before the body is read, so that a stranger's upload is never awaited.
+//! What handlers take out of a request beside the caller: which tools they want, a JSON body, a page of a list.
+
+use std::error::Error;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
@@ -11,55 +11,13 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
 
 use super::error::ApiError;
+use super::middleware::digest::DigestError;
 use super::state::App;
-use crate::access::AccessError;
-use crate::chat::TurnContext;
-use crate::domain::{Principal, RequestId};
 use crate::llm::ToolChoice;
 
 /// Sessions in a page when the client does not say, and the most it can ask for.
 const DEFAULT_PAGE: u64 = 50;
 const LARGEST_PAGE: u64 = 200;
-
-/// Who sent a request to a chat endpoint.
-#[derive(Debug)]
-pub(super) struct Caller {
-    pub(super) principal: Principal,
-    request_id: RequestId,
-}
-
-impl Caller {
-    /// The context of a turn for this caller with `tools`.
-    pub(super) fn turn(self, tools: ToolChoice) -> TurnContext {
-        TurnContext { request_id: self.request_id, principal: self.principal, tools }
-    }
-}
-
-impl FromRequestParts<App> for Caller {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let principal = app.access().chat_principal(credential(&parts.headers)?)?;
-        tracing::Span::current().record("principal", principal.id.as_str());
-        // Absent only where the router is used without its layers.
-        let request_id = parts.extensions.get().cloned().unwrap_or_else(RequestId::generate);
-        Ok(Self { principal, request_id })
-    }
-}
-
-/// The presented key: `Authorization: Bearer`, else `X-API-KEY`.
-fn credential(headers: &HeaderMap) -> Result<Option<&str>, AccessError> {
-    if let Some(value) = headers.get(header::AUTHORIZATION) {
-        let text = value.to_str().map_err(|_| AccessError::Invalid)?;
-        if let Some((scheme, key)) = text.trim().split_once(' ')
-            && scheme.eq_ignore_ascii_case("bearer")
-        {
-            return Ok(Some(key.trim()));
-        }
-    }
-    let key = headers.get("x-api-key").map(|value| value.to_str().map_err(|_| AccessError::Invalid));
-    Ok(key.transpose()?.map(str::trim))
-}
 
 /// Which of the gateway's tools the client wants: the `x-gateway-tools` header, `none` or a list of names.
 #[derive(Debug)]
@@ -108,15 +66,21 @@ impl FromRequest<App> for JsonBody {
         if !is_json(request.headers()) {
             return Err(ApiError::not_json());
         }
-        let limit = app.limits().max_body_bytes;
-        if content_length(request.headers()).is_some_and(|length| length > limit as u64) {
-            return Err(ApiError::body_too_large(limit));
-        }
-        let timeout = app.limits().body_timeout();
-        match tokio::time::timeout(timeout, read(request.into_body(), limit)).await {
-            Ok(read) => read.map(Self),
-            Err(_) => Err(ApiError::body_timeout(timeout)),
-        }
+        let (parts, body) = request.into_parts();
+        read_whole(app, &parts.headers, body).await.map(Self)
+    }
+}
+
+/// The whole of a body, within the limits of size and time.
+pub(super) async fn read_whole(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
+    let limit = app.limits().max_body_bytes;
+    if content_length(headers).is_some_and(|length| length > limit as u64) {
+        return Err(ApiError::body_too_large(limit));
+    }
+    let timeout = app.limits().body_timeout();
+    match tokio::time::timeout(timeout, read(body, limit)).await {
+        Ok(read) => read,
+        Err(_) => Err(ApiError::body_timeout(timeout)),
     }
 }
 
@@ -124,11 +88,26 @@ async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     match Limited::new(body, limit).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(ApiError::body_too_large(limit)),
-        Err(error) => {
-            tracing::debug!(%error, "the request body broke off");
-            Err(ApiError::bad_request(None, "the request body could not be read to its end"))
-        }
+        Err(error) => match cause::<DigestError>(&*error) {
+            Some(digest) => Err(digest.clone().into()),
+            None => {
+                tracing::debug!(%error, "the request body broke off");
+                Err(ApiError::bad_request(None, "the request body could not be read to its end"))
+            }
+        },
     }
+}
+
+/// The error of type `T` behind `error`, if that is why.
+fn cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -197,19 +176,6 @@ mod tests {
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
-    }
-
-    fn key(pairs: &[(&'static str, &str)]) -> Option<String> {
-        credential(&headers(pairs)).unwrap().map(str::to_owned)
-    }
-
-    #[test]
-    fn the_bearer_token_comes_before_the_api_key() {
-        assert_eq!(key(&[]), None);
-        assert_eq!(key(&[("authorization", "Bearer a"), ("x-api-key", "b")]).as_deref(), Some("a"));
-        assert_eq!(key(&[("authorization", "bearer  a ")]).as_deref(), Some("a"));
-        assert_eq!(key(&[("authorization", "Basic eA=="), ("x-api-key", "b")]).as_deref(), Some("b"));
-        assert_eq!(credential(&headers(&[("authorization", "Bearer ä")])), Err(AccessError::Invalid));
     }
 
     #[test]

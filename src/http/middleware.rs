@@ -2,6 +2,7 @@
 
 pub(super) mod admission;
 pub(super) mod cors;
+pub(super) mod digest;
 pub(super) mod errors;
 pub(super) mod observe;
 pub(super) mod panic;

@@ -8,8 +8,9 @@ use axum::response::Response;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::caller::Caller;
 use super::error::ApiError;
-use super::extract::{Caller, JsonBody, PathId, WantedTools, wants_events};
+use super::extract::{JsonBody, PathId, WantedTools, wants_events};
 use super::health::{json_bytes, json_response};
 use super::sse::{self, Encoder};
 use super::state::App;

@@ -6,7 +6,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 
 use super::error::ApiError;
-use super::middleware::{admission, errors, observe, panic};
+use super::middleware::{admission, digest, errors, observe, panic};
 use super::state::App;
 use super::{health, openai, simple_chat};
 
@@ -19,6 +19,7 @@ pub fn router(app: &App) -> Router {
         .route("/v1/models", get(openai::list_models))
         .route("/v1/models/{*id}", get(openai::get_model))
         .route("/v1/chat/completions", post(openai::completions))
+        .layer(from_fn_with_state(app.clone(), digest::check))
         .layer(from_fn_with_state(app.clone(), admission::admit));
     let routes = Router::new()
         .route("/", get(health::welcome))

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -209,7 +210,7 @@ impl Connections {
             tracing::debug!(%peer, %error, "TCP_NODELAY could not be set");
         }
         let activity = Arc::new(Activity::default());
-        let service = service_fn(|request| answer(self.router.clone(), request, Arc::clone(&activity)));
+        let service = service_fn(|request| answer(self.router.clone(), request, peer, Arc::clone(&activity)));
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
         let mut check = pin!(tokio::time::sleep(self.patience));
         let mut seen = 0;
@@ -266,10 +267,12 @@ fn builder(limits: &LimitsConfig) -> Builder<TokioExecutor> {
 
 async fn answer(
     mut router: Router,
-    request: hyper::Request<Incoming>,
+    mut request: hyper::Request<Incoming>,
+    peer: SocketAddr,
     activity: Arc<Activity>,
 ) -> Result<hyper::Response<ActiveBody>, Infallible> {
     activity.progress.fetch_add(1, Ordering::Relaxed);
+    request.extensions_mut().insert(ConnectInfo(peer));
     let busy = Count::enter(&activity, |a| &a.handlers);
     let response = router.call(request).await?;
     drop(busy);

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::caller::Caller;
 use super::error::ApiError;
-use super::extract::{Caller, JsonBody, Page, PathId, WantedTools};
+use super::extract::{JsonBody, Page, PathId, WantedTools};
 use super::health::json_response;
 use super::sse::{self, Encoder};
 use super::state::App;
@@ -41,7 +42,7 @@ pub(super) async fn list_sessions(
     caller: Caller,
     page: Page,
 ) -> Result<Response, ApiError> {
-    let found = app.engine().sessions(&caller.principal, page.offset, page.limit).await?;
+    let found = app.engine().sessions(caller.principal(), page.offset, page.limit).await?;
     Ok(json_response(&json!({"sessions": found.sessions, "next_offset": found.next_offset})))
 }
 
@@ -50,7 +51,7 @@ pub(super) async fn get_session(
     caller: Caller,
     PathId(id): PathId,
 ) -> Result<Response, ApiError> {
-    let transcript = app.engine().session(&caller.principal, &session_id(&id)?).await?;
+    let transcript = app.engine().session(caller.principal(), &session_id(&id)?).await?;
     Ok(json_response(&transcript))
 }
 
@@ -59,7 +60,7 @@ pub(super) async fn delete_session(
     caller: Caller,
     PathId(id): PathId,
 ) -> Result<StatusCode, ApiError> {
-    app.engine().delete_session(&caller.principal, &session_id(&id)?).await?;
+    app.engine().delete_session(caller.principal(), &session_id(&id)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -1,5 +1,6 @@
-//! Tests of the whole API over scripted models: `api` without a network, `listener` with one.
+//! Tests of the whole API over scripted models: `api` and `access` without a network, `listener` with one.
 
+mod access;
 mod api;
 mod fakes;
 mod listener;

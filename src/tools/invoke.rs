@@ -105,6 +105,15 @@ impl RegisteredTool {
         }
     }
 
+    /// The arguments as [`Self::invoke`] reads them, written again: every key once, nothing but the object.
+    ///
+    /// # Errors
+    /// [`ToolErrorKind::InvalidArguments`] where they are no JSON object or too long.
+    pub fn plain_arguments(&self, arguments_json: &str) -> Result<String, ToolError> {
+        let arguments = parse_arguments(arguments_json, self.limits.max_argument_bytes)?;
+        Ok(Value::Object(arguments).to_string())
+    }
+
     fn check(&self, arguments_json: &str) -> Result<Map<String, Value>, Refusal> {
         let arguments = parse_arguments(arguments_json, self.limits.max_argument_bytes)
             .map_err(|error| Refusal { cause: error.message.clone(), error })?;

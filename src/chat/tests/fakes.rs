@@ -10,6 +10,7 @@ use futures_util::stream;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
+use crate::access::AccessScope;
 use crate::chat::{ChatEngine, Config, TurnContext};
 use crate::domain::{
     Chunk, Completion, CompletionRequest, Principal, RequestId, ToolContext, ToolDefinition, ToolError,
@@ -209,11 +210,8 @@ impl Stage {
     }
 
     pub(super) fn context() -> TurnContext {
-        TurnContext {
-            request_id: RequestId::generate(),
-            principal: Principal::anonymous(),
-            tools: ToolChoice::All,
-        }
+        let access = AccessScope::unrestricted(RequestId::generate(), Principal::anonymous());
+        TurnContext::new(access, ToolChoice::All)
     }
 
     /// The body of the nth request the model got.

@@ -1,9 +1,10 @@
 //! The files and variables: which there are, and what is wrong in them.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::report::{Area, Finding, State};
-use crate::access::Access;
+use crate::access::{Access, FixedPolicies};
 use crate::cli::args::GlobalArgs;
 use crate::cli::client::is_loopback;
 use crate::config::Settings;
@@ -52,7 +53,7 @@ fn blame(findings: &mut Vec<Finding>, faults: &str) {
 fn faults_of(config: &Config) -> Vec<Finding> {
     let failed = |name: &str, words: String| Finding::new(Area::Settings, name, State::Failed, words);
     let mut findings = Vec::new();
-    match Access::new(&config.access, config.api_key.as_ref()) {
+    match Access::new(&config.access, config.api_key.as_ref(), Arc::new(FixedPolicies::default())) {
         Err(error) => findings.push(failed("access", error.to_string())),
         Ok(access) if access.chat_is_open() && !is_loopback(&config.server.host) => {
             let words = format!(

@@ -14,13 +14,18 @@ use super::fakes::{KEY, Setup};
 use crate::access::ChatAccess;
 use crate::http::{App, CorsConfig, Health, LimitsConfig, router};
 
-const HELLO: &str = r#"{"model":"hello","messages":[{"role":"user","content":"hi"}]}"#;
+pub(super) const HELLO: &str = r#"{"model":"hello","messages":[{"role":"user","content":"hi"}]}"#;
 
 fn app() -> App {
     Setup::default().build().0
 }
 
-fn request(method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Request<Body> {
+pub(super) fn request(
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Body>,
+) -> Request<Body> {
     let mut request = Request::builder().method(method).uri(path);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -28,11 +33,11 @@ fn request(method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<B
     request.body(body.into()).unwrap()
 }
 
-async fn send(app: &App, request: Request<Body>) -> Response {
+pub(super) async fn send(app: &App, request: Request<Body>) -> Response {
     router(app).oneshot(request).await.unwrap()
 }
 
-async fn read(response: Response) -> (StatusCode, HeaderMap, Value) {
+pub(super) async fn read(response: Response) -> (StatusCode, HeaderMap, Value) {
     let (parts, body) = response.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     let value = serde_json::from_slice(&body).unwrap_or_else(|_| Value::from(String::from_utf8_lossy(&body)));
@@ -49,7 +54,7 @@ async fn post(app: &App, path: &str, body: &str) -> (StatusCode, HeaderMap, Valu
 }
 
 /// The four keys of an OpenAI error.
-fn openai_error(body: &Value) -> &Value {
+pub(super) fn openai_error(body: &Value) -> &Value {
     for key in ["message", "type", "param", "code"] {
         assert!(body["error"].get(key).is_some(), "{key} is missing in {body}");
     }

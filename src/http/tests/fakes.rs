@@ -10,7 +10,7 @@ use futures_util::{StreamExt, stream};
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::access::{Access, ChatAccess};
+use crate::access::{Access, AuthPolicy, ChatAccess, FixedPolicies, PolicySet};
 use crate::chat::ChatEngine;
 use crate::config::secret::Secret;
 use crate::domain::{Chunk, Completion, CompletionRequest, RawMessage, RequestId, SessionId};
@@ -27,6 +27,8 @@ pub(super) const KEY: &str = "the-key";
 /// What an [`App`] is made of; the defaults make one that answers.
 pub(super) struct Setup {
     pub(super) access: ChatAccess,
+    pub(super) has_key: bool,
+    pub(super) policies: Vec<Arc<dyn AuthPolicy>>,
     pub(super) health: Health,
     pub(super) server: ServerConfig,
     pub(super) limits: LimitsConfig,
@@ -38,6 +40,8 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             access: ChatAccess::Open,
+            has_key: true,
+            policies: Vec::new(),
             health: Health::Ready,
             server: ServerConfig { port: 0, ..ServerConfig::default() },
             limits: LimitsConfig::default(),
@@ -55,9 +59,11 @@ impl Setup {
         let tools = Arc::new(ToolRegistry::new(crate::tools::Config::default(), Vec::new()));
         let engine = ChatEngine::new(crate::chat::Config::default(), models, tools, Arc::new(NoSessions));
         let access = crate::access::Config { chat: self.access };
+        let key = self.has_key.then(|| Secret::new(KEY));
+        let policies = PolicySet::new(self.policies, Vec::new());
         let app = App::new(Parts {
             engine,
-            access: Access::new(&access, Some(&Secret::new(KEY))).unwrap(),
+            access: Access::new(&access, key.as_ref(), Arc::new(FixedPolicies(Arc::new(policies)))).unwrap(),
             readiness: Arc::new(Ready(self.health)),
             tools_settled: self.tools_settled,
             server: self.server,

@@ -1,0 +1,60 @@
+//! Why a caller was turned away.
+
+use std::time::Duration;
+
+use crate::domain::Denial;
+
+/// Why a caller was turned away. The words are for the caller and tell nothing about the inside.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AccessError {
+    /// No credential was presented.
+    #[error("an API key is required: send it as `Authorization: Bearer <key>` or `X-API-KEY: <key>`")]
+    Missing,
+    /// The presented credential is not valid.
+    #[error("the API key is not valid")]
+    Invalid,
+    /// The endpoint always wants a key, and the gateway has none to compare with.
+    #[error(
+        "this endpoint is for authenticated callers only, and the gateway has no key to check: set WITGATE_API_KEY and \
+         start it again, then send `Authorization: Bearer <key>`"
+    )]
+    NoKeySet,
+    /// The caller is known and may not do this.
+    #[error("this needs the scope `{0}`, which your credential does not have")]
+    MissingScope(&'static str),
+    /// A policy said no.
+    #[error("{0}")]
+    Denied(Denial),
+    /// A policy could not decide, which counts as a no.
+    #[error("the access policy `{policy}` failed; try again or ask the operator")]
+    PolicyFailed {
+        /// The policy.
+        policy: String,
+        /// When to try again, where the policy says so.
+        retry_after: Option<Duration>,
+    },
+}
+
+impl AccessError {
+    /// The HTTP status that tells it: 401, 403, 404, 429 or 503.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Missing | Self::Invalid | Self::NoKeySet => 401,
+            Self::MissingScope(_) => 403,
+            Self::Denied(denial) => denial.status,
+            Self::PolicyFailed { .. } => 503,
+        }
+    }
+
+    /// A short name for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Missing | Self::NoKeySet => "missing_api_key",
+            Self::Invalid => "invalid_api_key",
+            Self::MissingScope(_) | Self::Denied(_) => "access_denied",
+            Self::PolicyFailed { .. } => "access_policy_failed",
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The built-in rule: who is behind a credential, before any policy is asked.
+//!
+//! Keys are compared in constant time and kept as hashes; no key is ever logged.
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::{AccessError, ChatAccess};
+use crate::config::secret::Secret;
+use crate::domain::{Principal, PrincipalKind};
+
+/// What the static key may do: everything but `admin`.
+const STATIC_KEY_SCOPES: [&str; 4] = ["chat", "tools:list", "tools:call", "plugins"];
+
+/// Which part of the gateway a request wants to enter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// `/chat` and `/v1`: open to everyone, or not, as `access.chat` says.
+    Chat,
+    /// Always for authenticated callers, and only for those with this scope.
+    Guarded(&'static str),
+}
+
+/// What a caller presents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credential<'a> {
+    /// Nothing.
+    None,
+    /// A bearer token or an API key.
+    Key(&'a str),
+    /// Something that is no text.
+    Unreadable,
+}
+
+/// Knows the gateway's own keys.
+pub(super) struct Identity {
+    chat: ChatAccess,
+    static_key: Option<[u8; 32]>,
+}
+
+/// What the built-in rule says.
+#[derive(Debug)]
+pub(super) struct Identified {
+    /// Who the caller is; for a caller who is refused, who it would be if a policy let it in without a name.
+    pub(super) principal: Principal,
+    /// Whether the principal was checked; others are somebody or other.
+    pub(super) is_known: bool,
+    /// Why the caller is turned away, unless a policy knows better.
+    pub(super) refusal: Option<AccessError>,
+}
+
+impl Identity {
+    pub(super) fn new(chat: ChatAccess, static_key: Option<&Secret>) -> Self {
+        Self { chat, static_key: static_key.map(|key| hash(key.expose())) }
+    }
+
+    pub(super) fn chat_is_open(&self) -> bool {
+        self.chat == ChatAccess::Open
+    }
+
+    pub(super) fn has_key(&self) -> bool {
+        self.static_key.is_some()
+    }
+
+    /// Who presents `credential` at `door`.
+    ///
+    /// An unchecked key still tells its holder from others: the principal's id is derived from the key's hash, so
+    /// that sessions started with one key are not visible with another.
+    pub(super) fn identify(&self, door: Door, credential: Credential<'_>) -> Identified {
+        let presented = match credential {
+            Credential::Key(key) if !key.is_empty() => Some(hash(key)),
+            _ => None,
+        };
+        if let (Some(presented), Some(expected)) = (presented, self.static_key)
+            && bool::from(presented.ct_eq(&expected))
+        {
+            let mut principal = Principal::new("key:static", PrincipalKind::Service);
+            principal.scopes = STATIC_KEY_SCOPES.map(str::to_owned).to_vec();
+            return Identified { principal, is_known: true, refusal: None };
+        }
+        let principal = match presented {
+            Some(presented) => {
+                let tag: String = presented[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+                Principal::new(format!("anonymous:{tag}"), PrincipalKind::Anonymous)
+            }
+            None => Principal::anonymous(),
+        };
+        let refusal = match (door, credential, presented) {
+            // What nobody can read is a mistake, even where nobody would have checked it.
+            (Door::Chat, Credential::Unreadable, _) => Some(AccessError::Invalid),
+            (Door::Chat, ..) if self.chat_is_open() => None,
+            (Door::Guarded(_), ..) if !self.has_key() => Some(AccessError::NoKeySet),
+            (_, Credential::Unreadable, _) | (_, _, Some(_)) => Some(AccessError::Invalid),
+            (_, _, None) => Some(AccessError::Missing),
+        };
+        Identified { principal, is_known: false, refusal }
+    }
+}
+
+fn hash(key: &str) -> [u8; 32] {
+    Sha256::digest(key.as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(chat: ChatAccess, key: Option<&str>) -> Identity {
+        let key = key.map(|k| Secret::new(k.to_owned()));
+        Identity::new(chat, key.as_ref())
+    }
+
+    fn credential(key: Option<&str>) -> Credential<'_> {
+        key.map_or(Credential::None, Credential::Key)
+    }
+
+    #[test]
+    fn open_access_keeps_keys_apart() {
+        let identity = identity(ChatAccess::Open, Some("k"));
+        let of = |key| {
+            let found = identity.identify(Door::Chat, credential(key));
+            assert_eq!(found.refusal, None);
+            found.principal.id
+        };
+        assert_eq!(of(None), "anonymous");
+        assert_eq!(of(Some("")), "anonymous");
+        assert_eq!(of(Some("k")), "key:static");
+        assert_ne!(of(Some("a")), of(Some("b")));
+        assert_eq!(of(Some("a")), of(Some("a")));
+    }
+
+    #[test]
+    fn required_access_turns_away() {
+        let identity = identity(ChatAccess::Required, Some("k"));
+        let refusal = |credential| identity.identify(Door::Chat, credential).refusal;
+        assert_eq!(refusal(Credential::None), Some(AccessError::Missing));
+        assert_eq!(refusal(Credential::Key("")), Some(AccessError::Missing));
+        assert_eq!(refusal(Credential::Key("x")), Some(AccessError::Invalid));
+        assert_eq!(refusal(Credential::Unreadable), Some(AccessError::Invalid));
+        assert_eq!(refusal(Credential::Key("k")), None);
+    }
+
+    #[test]
+    fn guarded_doors_are_never_open() {
+        let door = Door::Guarded("plugins");
+        let with_key = identity(ChatAccess::Open, Some("k"));
+        let refusal = |key| with_key.identify(door, credential(key)).refusal;
+        assert_eq!(refusal(None), Some(AccessError::Missing));
+        assert_eq!(refusal(Some("x")), Some(AccessError::Invalid));
+        assert_eq!(refusal(Some("k")), None);
+        let without = identity(ChatAccess::Open, None);
+        assert_eq!(without.identify(door, credential(Some("x"))).refusal, Some(AccessError::NoKeySet));
+    }
+}
