@@ -13,6 +13,7 @@ use anyhow::{anyhow, bail};
 use serde::de::DeserializeOwned;
 
 use self::environment::Environment;
+pub use self::environment::Variables;
 use self::mcp_servers::McpServerConfig;
 use self::secret::Secret;
 use self::value::{Entry, Origin, Table, Value};
@@ -74,7 +75,7 @@ impl Default for LoadOptions {
 /// All settings, layered, not yet read into the rooms' structs.
 pub struct Settings {
     root: Table,
-    environment: Environment,
+    environment: Variables,
     working_dir: PathBuf,
     provenance: Vec<String>,
     asked: Mutex<BTreeSet<String>>,
@@ -109,6 +110,7 @@ impl Settings {
             provenance.push(format!("flags: {}", flags.join(", ")));
         }
         let working_dir = options.working_dir.clone();
+        let environment = Variables::from(environment);
         Ok(Self { root, environment, working_dir, provenance, asked: Mutex::default() })
     }
 
@@ -128,7 +130,7 @@ impl Settings {
     pub fn value<T: DeserializeOwned>(&self, name: &str) -> anyhow::Result<Option<T>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
         match self.root.get(name) {
-            Some(node) => match deserialize::from_section(name, node) {
+            Some(node) => match deserialize::from_section(Some(name), node) {
                 Ok(value) => Ok(Some(value)),
                 Err(problems) => Err(anyhow!(problems.join("\n"))),
             },
@@ -150,7 +152,13 @@ impl Settings {
     /// The variable `name` of the process environment, else of `.env`; `None` when it is unset or empty.
     #[must_use]
     pub fn env(&self, name: &str) -> Option<Secret> {
-        self.environment.get(name).map(Secret::from)
+        self.environment.get(name)
+    }
+
+    /// All variables, for what is read later than the settings.
+    #[must_use]
+    pub fn variables(&self) -> Variables {
+        self.environment.clone()
     }
 
     /// The servers of `file`, or of `servers_config.json` in the working folder; none when the latter does not exist.
@@ -166,7 +174,7 @@ impl Settings {
         let shown = file.map_or_else(|| SERVERS_FILE.into(), Path::to_string_lossy);
         let lookup = |name: &str| {
             let setting = environment::path_of(name).and_then(|path| self.root.find(&path)?.scalar_text());
-            setting.or_else(|| self.environment.get(name).map(str::to_owned))
+            setting.or_else(|| self.environment.text(name).map(str::to_owned))
         };
         mcp_servers::load(&path, &shown, &self.working_dir, &lookup)
     }
@@ -194,6 +202,16 @@ impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings").field("provenance", &self.provenance).finish_non_exhaustive()
     }
+}
+
+/// Reads a TOML document other than `gateway.toml` into a struct, with the same errors. `shown` names the file in them.
+///
+/// # Errors
+/// What is no valid TOML, keys that the struct does not have and values of the wrong type, each with its line.
+pub fn read_toml<T: DeserializeOwned>(shown: &str, text: &str) -> Result<T, Vec<String>> {
+    let table = file::parse_toml(shown, text).map_err(|error| vec![error.to_string()])?;
+    let origin = Origin::File { file: shown.into(), line: 1, column: 1 };
+    deserialize::from_section(None, &value::Node { origin, value: Value::Table(table) })
 }
 
 /// The name of a file in errors, and its text if it exists.

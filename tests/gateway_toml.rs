@@ -12,7 +12,7 @@ use serde::de::value::Error as Message;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
 use witgate::config::{LoadOptions, Settings};
-use witgate::{access, chat, http, llm, sessions, telemetry, tools};
+use witgate::{access, chat, http, llm, plugin_host, sessions, telemetry, tools};
 
 const FILE: &str = include_str!("../gateway.toml");
 const MANUAL: &str = include_str!("../docs/configuration.md");
@@ -46,6 +46,7 @@ fn every_key_is_shown() {
     shows::<tools::Config>("tools");
     shows::<tools::ToolOverride>("tools");
     shows::<tools::mcp::McpConfig>("tools.mcp");
+    shows::<plugin_host::Config>("plugins");
     shows::<sessions::Config>("sessions");
     shows::<http::LimitsConfig>("limits");
     shows::<http::CorsConfig>("cors");
@@ -80,6 +81,7 @@ fn check(settings: &Settings) {
     is_default::<llm::Config>(settings, "llm");
     is_default::<chat::Config>(settings, "chat");
     is_default::<tools::Config>(settings, "tools");
+    is_default::<plugin_host::Config>(settings, "plugins");
     is_default::<sessions::Config>(settings, "sessions");
     is_default::<http::LimitsConfig>(settings, "limits");
     is_default::<http::CorsConfig>(settings, "cors");

@@ -18,8 +18,8 @@ pub(super) fn from_node<T: DeserializeOwned>(node: &Node) -> Result<T, Error> {
     T::deserialize(Reader(node)).map_err(|error| error.at(&node.origin))
 }
 
-/// Reads `node`, the value of the key `name`, and finds as many of its faults as it can.
-pub(super) fn from_section<T: DeserializeOwned>(name: &str, node: &Node) -> Result<T, Vec<String>> {
+/// Reads `node`, the value of the key `name` or a whole document, and finds as many of its faults as it can.
+pub(super) fn from_section<T: DeserializeOwned>(name: Option<&str>, node: &Node) -> Result<T, Vec<String>> {
     let mut problems = Vec::new();
     let mut rest = node.clone();
     while problems.len() < MAX_PROBLEMS {
@@ -31,7 +31,8 @@ pub(super) fn from_section<T: DeserializeOwned>(name: &str, node: &Node) -> Resu
         let faulty = error.faulty();
         // A key that is missing now may be one that was taken out because its value is wrong.
         if faulty.is_some() || problems.is_empty() {
-            problems.push(error.within(name).to_string());
+            problems
+                .push(name.map_or_else(|| error.to_string(), |name| error.clone().within(name).to_string()));
         }
         if !faulty.is_some_and(|path| rest.remove(&path)) {
             break;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::bail;
 
 use super::dotenv::{self, Variable};
+use super::secret::Secret;
 use super::value::{Node, Origin, Table, Value};
 
 const PREFIX: &str = "WITGATE_";
@@ -36,7 +37,43 @@ pub(super) fn path_of(name: &str) -> Option<Vec<String>> {
     Some(path.split(SEPARATOR).map(str::to_ascii_lowercase).collect())
 }
 
+/// The variables of the process environment and of `.env`, as they were at the start. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Variables(Arc<Environment>);
+
+impl Variables {
+    /// The value of the variable `name`; `None` when it is unset or empty.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Secret> {
+        self.text(name).map(Secret::from)
+    }
+
+    /// The same as bare text, for what is put into other settings.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name)
+    }
+}
+
+impl std::fmt::Debug for Variables {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Variables").finish_non_exhaustive()
+    }
+}
+
+impl From<Environment> for Variables {
+    fn from(environment: Environment) -> Self {
+        Self(Arc::new(environment))
+    }
+}
+
+impl FromIterator<(String, String)> for Variables {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(variables: I) -> Self {
+        Self::from(Environment { process: variables.into_iter().collect(), ..Environment::default() })
+    }
+}
+
 /// Both sources of variables.
+#[derive(Default)]
 pub(super) struct Environment {
     process: BTreeMap<String, String>,
     file: Vec<Variable>,

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 
-use crate::config::Settings;
 use crate::config::mcp_servers::McpServerConfig;
 use crate::config::secret::Secret;
-use crate::{access, chat, http, llm, sessions, telemetry, tools};
+use crate::config::{Settings, Variables};
+use crate::{access, chat, http, llm, plugin_host, sessions, telemetry, tools};
 
 /// Where data lies unless `data_dir` says otherwise, from the working folder.
 pub const DATA_DIR: &str = "data";
@@ -32,6 +32,10 @@ pub struct Config {
     pub chat: chat::Config,
     /// `[tools]`: tool calls and MCP connections.
     pub tools: tools::Config,
+    /// `[plugins]`: WebAssembly components; with absolute paths.
+    pub plugins: plugin_host::Config,
+    /// The environment that the files of plugins speak of.
+    pub variables: Variables,
     /// `[sessions]`: stored conversations.
     pub sessions: sessions::Config,
     /// `[log]`; whoever owns the process puts it into force, with [`telemetry::init`].
@@ -52,6 +56,9 @@ impl Config {
     pub fn load(settings: &Settings, servers_file: Option<&Path>) -> anyhow::Result<Self> {
         let mut faults = Faults::default();
         let data_dir: Option<PathBuf> = faults.unless(settings.value("data_dir"));
+        let data_dir = settings.resolve(data_dir.as_deref().unwrap_or(Path::new(DATA_DIR)));
+        let plugins: plugin_host::Config = faults.unless(settings.section("plugins"));
+        let plugins = plugins.resolved(settings.working_dir(), &data_dir).map_err(anyhow::Error::msg);
         let llm: llm::Config = faults.unless(settings.section("llm"));
         let config = Self {
             server: faults.unless(settings.section("server")),
@@ -62,9 +69,11 @@ impl Config {
             llm,
             chat: faults.unless(settings.section("chat")),
             tools: faults.unless(settings.section("tools")),
+            plugins: faults.unless(plugins),
+            variables: settings.variables(),
             sessions: faults.unless(settings.section("sessions")),
             log: faults.unless(settings.section("log")),
-            data_dir: settings.resolve(data_dir.as_deref().unwrap_or(Path::new(DATA_DIR))),
+            data_dir,
             mcp_servers: faults.unless(settings.mcp_servers(servers_file)),
             api_key: settings.env("WITGATE_API_KEY"),
         };
