@@ -6,10 +6,12 @@
 mod config;
 pub mod egress;
 mod error;
+pub mod inspect;
 pub mod manifest;
 pub mod files;
 pub mod stdio;
 
 pub use self::config::Config;
 pub use self::error::LoadError;
+pub use self::inspect::{Exports, Inspection};
 pub use self::manifest::Manifest;
