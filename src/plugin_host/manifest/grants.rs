@@ -44,7 +44,7 @@ impl TryFrom<String> for Pattern {
     }
 }
 
-/// A file or folder of this machine that a plugin may use.
+/// A folder of this machine that a plugin may use.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileGrant {
