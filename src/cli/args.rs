@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 
+use super::plugin::PluginArgs;
 use crate::config::LoadOptions;
 
 /// The variable that names the gateway to talk to.
@@ -26,6 +27,7 @@ Examples:
   witgate chat \"What tables are there?\"    one question, one answer
   witgate tools list                       which tools there are
   witgate tools call read_query '{\"query\": \"SELECT 1\"}'
+  witgate plugin new redact --lang js      a plugin to start from
 
 Files, looked up in the working folder unless a flag names another one; all of them may be missing:
   gateway.toml           settings
@@ -114,6 +116,10 @@ pub(super) enum Command {
     ///
     /// Starts the servers of servers_config.json for it and stops them again; no model is asked.
     Tools(ToolsArgs),
+    /// Make and build plugins
+    ///
+    /// A plugin is a WebAssembly component: it processes replies, decides who may do what, or brings tools.
+    Plugin(PluginArgs),
 }
 
 /// `witgate chat`

@@ -24,6 +24,7 @@ mod lifecycle;
 mod openai;
 #[cfg(unix)]
 mod orphans;
+mod plugin_cli;
 mod real_servers;
 mod remote_servers;
 mod retries;
