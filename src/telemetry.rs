@@ -39,10 +39,10 @@ pub enum Format {
     Json,
 }
 
-/// The MCP library logs whole messages, and addresses with a query that may hold a key. What matters of it is told by
-/// `tools::mcp`, so it is silent unless the filter names it.
-const MCP_LIBRARY: &str = "rmcp";
-const QUIET: &str = "rmcp=off,";
+/// Libraries that are silent unless the filter names them; what matters of them is told by the rooms that use them. The
+/// MCP library logs whole messages, and addresses with a query that may hold a key. With the WASI library a plugin could
+/// fill the log, one line for each request that it gets wrong.
+const QUIET: [&str; 2] = ["rmcp", "wasmtime_wasi_http"];
 
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +113,8 @@ fn filter(config: &Config, rust_log: Option<&str>) -> Result<EnvFilter, Telemetr
     if place == "log.level" {
         check_level_names(text).map_err(wrong)?;
     }
-    let quiet = if text.contains(MCP_LIBRARY) { "" } else { QUIET };
+    let quiet = QUIET.iter().filter(|library| !text.contains(**library));
+    let quiet: String = quiet.map(|library| format!("{library}=off,")).collect();
     EnvFilter::builder().parse(format!("{quiet}{text}")).map_err(|error| wrong(error.to_string()))
 }
 
@@ -140,15 +141,20 @@ mod tests {
 
     #[test]
     fn rust_log_wins_unless_empty() {
-        assert_eq!(level("info", None).unwrap(), "rmcp=off,info");
-        assert_eq!(level("info", Some("")).unwrap(), "rmcp=off,info");
-        assert_eq!(level("info", Some("witgate=debug")).unwrap(), "witgate=debug,rmcp=off");
-        assert_eq!(level("WARN,witgate::llm=trace", None).unwrap(), "witgate::llm=trace,rmcp=off,warn");
+        assert_eq!(level("info", None).unwrap(), "wasmtime_wasi_http=off,rmcp=off,info");
+        assert_eq!(level("info", Some("")).unwrap(), "wasmtime_wasi_http=off,rmcp=off,info");
+        assert_eq!(
+            level("info", Some("witgate=debug")).unwrap(),
+            "wasmtime_wasi_http=off,witgate=debug,rmcp=off"
+        );
+        let wanted = "wasmtime_wasi_http=off,witgate::llm=trace,rmcp=off,warn";
+        assert_eq!(level("WARN,witgate::llm=trace", None).unwrap(), wanted);
     }
 
     #[test]
-    fn the_mcp_library_is_silent_unless_it_is_asked_for() {
-        assert_eq!(level("debug", Some("debug,rmcp=info")).unwrap(), "rmcp=info,debug");
+    fn libraries_are_silent_unless_they_are_asked_for() {
+        let wanted = "wasmtime_wasi_http=off,rmcp=info,debug";
+        assert_eq!(level("debug", Some("debug,rmcp=info")).unwrap(), wanted);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod admission;
 mod body;
 mod connect;
 mod exchange;
+mod linker;
 
 pub mod addresses;
 pub mod grants;
@@ -32,6 +33,8 @@ use tracing::Instrument;
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks,
 };
+
+pub use self::linker::add_to_linker;
 
 use super::stdio::PluginLog;
 use admission::{Refusal, admit};
