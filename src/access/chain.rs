@@ -37,8 +37,14 @@ pub(super) struct Verdict {
 /// Asks all of `set` about `request`. At the endpoint, a principal that a policy names goes into `request`.
 pub(super) async fn ask(set: &PolicySet, request: &mut AccessRequest) -> Result<Verdict, AccessError> {
     if let Some(name) = set.missing() {
-        let error = PolicyError::new("it could not be loaded, so nobody knows what it would have decided");
-        return Err(failed(name, request, &error));
+        tracing::error!(
+            target: REFUSED,
+            request_id = %request.request_id,
+            plugin = name,
+            "a request was refused since the plugin `{name}` has to be there and is not: mend it, or remove it from the \
+             plugins folder and from plugins.required"
+        );
+        return Err(AccessError::PluginMissing(name.to_owned()));
     }
     let mut verdict = Verdict::default();
     for policy in set.policies() {

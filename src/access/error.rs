@@ -25,6 +25,9 @@ pub enum AccessError {
     /// A policy said no.
     #[error("{0}")]
     Denied(Denial),
+    /// A plugin that has to be there is not: nobody knows what it would have decided.
+    #[error("the plugin `{0}` has to be there and could not be loaded; try again later or ask the operator")]
+    PluginMissing(String),
     /// A policy could not decide, which counts as a no.
     #[error("the access policy `{policy}` failed; try again or ask the operator")]
     PolicyFailed {
@@ -43,7 +46,7 @@ impl AccessError {
             Self::Missing | Self::Invalid | Self::NoKeySet => 401,
             Self::MissingScope(_) => 403,
             Self::Denied(denial) => denial.status,
-            Self::PolicyFailed { .. } => 503,
+            Self::PluginMissing(_) | Self::PolicyFailed { .. } => 503,
         }
     }
 
@@ -54,6 +57,7 @@ impl AccessError {
             Self::Missing | Self::NoKeySet => "missing_api_key",
             Self::Invalid => "invalid_api_key",
             Self::MissingScope(_) | Self::Denied(_) => "access_denied",
+            Self::PluginMissing(_) => "plugin_missing",
             Self::PolicyFailed { .. } => "access_policy_failed",
         }
     }

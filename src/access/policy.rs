@@ -54,12 +54,12 @@ pub trait PolicySource: Send + Sync {
 #[derive(Default)]
 pub struct PolicySet {
     policies: Vec<Arc<dyn AuthPolicy>>,
-    /// A policy that should be there and is not: everybody is refused.
+    /// A plugin that has to be there and is not: everybody is refused.
     missing: Option<String>,
 }
 
 impl PolicySet {
-    /// A set of `policies`. `missing` names those that should be there and could not be loaded: as long as there are
+    /// A set of `policies`. `missing` names plugins that have to be there and could not be loaded: as long as there are
     /// any, every request is refused, since nobody knows what they would have said.
     #[must_use]
     pub fn new(mut policies: Vec<Arc<dyn AuthPolicy>>, mut missing: Vec<String>) -> Self {
@@ -90,7 +90,7 @@ impl PolicySet {
         &self.policies
     }
 
-    /// The first policy that should be there and is not.
+    /// The first plugin that has to be there and is not.
     pub(super) fn missing(&self) -> Option<&str> {
         self.missing.as_deref()
     }

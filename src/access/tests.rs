@@ -279,7 +279,8 @@ async fn a_policy_that_is_missing_refuses_everybody() {
     let access = access_of(ChatAccess::Open, set);
     for (door, key) in [(Door::Chat, None), (Door::Chat, Some("k")), (Door::Guarded("plugins"), Some("k"))] {
         let error = enter(&access, door, key).await.unwrap_err();
-        assert_eq!(error.to_string(), "the access policy `guard` failed; try again or ask the operator");
+        assert_eq!(error, AccessError::PluginMissing("guard".to_owned()));
+        assert_eq!((error.status(), error.to_string().contains("`guard`")), (503, true));
     }
     assert!(!PolicySet::new(Vec::new(), vec!["guard".to_owned()]).is_empty());
 }
