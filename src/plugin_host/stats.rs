@@ -1,0 +1,134 @@
+//! What a plugin has done so far: calls, failures, times, memory. Outlives reloads of the plugin.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::error::PluginErrorKind;
+
+/// The longest time the histogram tells apart, in microseconds.
+const LONGEST_MICROS: u64 = 3_600_000_000;
+
+/// Counters of one plugin.
+pub(super) struct PluginStats {
+    calls: AtomicU64,
+    running: AtomicUsize,
+    memory_high_water: AtomicUsize,
+    details: Mutex<Details>,
+}
+
+struct Details {
+    errors: BTreeMap<&'static str, u64>,
+    micros: Option<Histogram<u32>>,
+}
+
+/// The counters at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct StatsSnapshot {
+    /// Calls that ended, failed ones included.
+    pub calls: u64,
+    /// Calls and open streamed replies now.
+    pub running: usize,
+    /// Failed calls by kind.
+    pub errors: BTreeMap<&'static str, u64>,
+    /// Half of all calls took at most this long, in microseconds.
+    pub p50_us: u64,
+    /// 99 of 100 calls took at most this long, in microseconds.
+    pub p99_us: u64,
+    /// Linear memory of the largest instance so far, in bytes.
+    pub memory_high_water_bytes: usize,
+}
+
+/// Counts one running call until it is dropped.
+pub(super) struct RunningCall(std::sync::Arc<PluginStats>);
+
+impl Default for PluginStats {
+    fn default() -> Self {
+        // The library refuses only bounds that make no sense.
+        let micros = Histogram::new_with_max(LONGEST_MICROS, 2).ok();
+        Self {
+            calls: AtomicU64::new(0),
+            running: AtomicUsize::new(0),
+            memory_high_water: AtomicUsize::new(0),
+            details: Mutex::new(Details { errors: BTreeMap::new(), micros }),
+        }
+    }
+}
+
+impl PluginStats {
+    /// Counts a call as running until the guard is dropped.
+    pub(super) fn enter(self: &std::sync::Arc<Self>) -> RunningCall {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        RunningCall(std::sync::Arc::clone(self))
+    }
+
+    /// Records a call that ended.
+    pub(super) fn record(&self, took: Duration, memory_bytes: usize, failure: Option<PluginErrorKind>) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.memory_high_water.fetch_max(memory_bytes, Ordering::Relaxed);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(LONGEST_MICROS);
+        let mut details = self.details.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(histogram) = &mut details.micros {
+            histogram.saturating_record(micros.clamp(1, LONGEST_MICROS));
+        }
+        if let Some(kind) = failure {
+            *details.errors.entry(kind.as_str()).or_default() += 1;
+        }
+    }
+
+    /// Records a call that was refused before it began.
+    pub(super) fn record_refusal(&self, kind: PluginErrorKind) {
+        let mut details = self.details.lock().unwrap_or_else(PoisonError::into_inner);
+        *details.errors.entry(kind.as_str()).or_default() += 1;
+    }
+
+    /// The counters now.
+    pub(super) fn snapshot(&self) -> StatsSnapshot {
+        let details = self.details.lock().unwrap_or_else(PoisonError::into_inner);
+        let quantile = |q| details.micros.as_ref().map_or(0, |histogram| histogram.value_at_quantile(q));
+        StatsSnapshot {
+            calls: self.calls.load(Ordering::Relaxed),
+            running: self.running.load(Ordering::Relaxed),
+            errors: details.errors.clone(),
+            p50_us: quantile(0.5),
+            p99_us: quantile(0.99),
+            memory_high_water_bytes: self.memory_high_water.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Drop for RunningCall {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn counts() {
+        let stats = Arc::new(PluginStats::default());
+        let running = stats.enter();
+        for micros in 1..=100 {
+            stats.record(Duration::from_micros(micros), 10, None);
+        }
+        stats.record(Duration::from_secs(7200), 5, Some(PluginErrorKind::Trap));
+        let snapshot = stats.snapshot();
+        assert_eq!((snapshot.calls, snapshot.running, snapshot.memory_high_water_bytes), (101, 1, 10));
+        assert!(
+            (50..=52).contains(&snapshot.p50_us) && (98..=101).contains(&snapshot.p99_us),
+            "{snapshot:?}"
+        );
+        assert_eq!(snapshot.errors, BTreeMap::from([("trap", 1)]));
+        drop(running);
+        assert_eq!(stats.snapshot().running, 0);
+    }
+}
