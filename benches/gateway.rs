@@ -22,6 +22,7 @@ use witgate::llm::sse::Decoder;
 use witgate::llm::{
     ChatModel, ChunkStream, ModelDirectory, ModelError, ModelInfo, ResolvedModel, ToolChoice, ToolMode,
 };
+use witgate::response::NoProcessors;
 use witgate::sessions::memory::MemoryStore;
 use witgate::tools::ToolRegistry;
 
@@ -92,6 +93,7 @@ impl Bench {
                 Arc::new(Directory(Arc::new(NoOp))),
                 Arc::new(ToolRegistry::new(witgate::tools::Config::default(), Vec::new())),
                 Arc::new(MemoryStore::new(witgate::sessions::Config::default())),
+                Arc::new(NoProcessors),
             )
         });
         Self { runtime, engine }

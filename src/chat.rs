@@ -8,6 +8,7 @@ mod call_buffer;
 mod engine;
 mod hidden_calls;
 mod history;
+mod message_text;
 mod prompt;
 mod session_turn;
 mod shape;
@@ -22,6 +23,7 @@ mod whole;
 mod tests;
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -33,6 +35,7 @@ pub use session_turn::SessionTranscript;
 use crate::access::{AccessError, AccessScope};
 use crate::domain::{Principal, RequestError, RequestId, SessionId, ToolCall, ToolResult, Usage};
 use crate::llm::{ModelError, ToolChoice};
+use crate::response::ProcessingError;
 use crate::sessions::SessionError;
 
 /// `[chat]` in `gateway.toml`.
@@ -43,6 +46,8 @@ pub struct Config {
     pub max_tool_rounds: u32,
     /// How often an empty reply is asked again before it is an error. Default 1.
     pub empty_reply_retries: u32,
+    /// How often in one turn a plugin may have the model asked again before it is an error. Default 3.
+    pub max_ask_again: u32,
     /// Longest time a whole turn may take, tool rounds included, in milliseconds. Default 600000 (SDKs give up then).
     pub turn_timeout_ms: u64,
     /// System prompt put before every conversation of the simple chat API. Default none.
@@ -64,6 +69,7 @@ impl Default for Config {
         Self {
             max_tool_rounds: 10,
             empty_reply_retries: 1,
+            max_ask_again: 3,
             turn_timeout_ms: 600_000,
             system_prompt: None,
             max_history_tokens: 16_000,
@@ -80,6 +86,8 @@ impl Default for Config {
 pub struct TurnContext {
     /// The request, for logs and tools.
     pub request_id: RequestId,
+    /// Path of the endpoint the client called, for plugins; empty where there is none.
+    pub endpoint: Arc<str>,
     /// Who is asking.
     pub principal: Principal,
     /// Which gateway tools the client wants (`x-gateway-tools`); narrows what the model's configuration allows.
@@ -93,7 +101,13 @@ impl TurnContext {
     #[must_use]
     pub fn new(access: AccessScope, tools: ToolChoice) -> Self {
         let (request_id, principal) = (access.request_id().clone(), access.principal().clone());
-        Self { request_id, principal, tools, access }
+        Self { request_id, endpoint: Arc::default(), principal, tools, access }
+    }
+
+    /// The same for a request to the endpoint with this path.
+    #[must_use]
+    pub fn at(self, endpoint: &str) -> Self {
+        Self { endpoint: Arc::from(endpoint), ..self }
     }
 }
 
@@ -205,6 +219,17 @@ pub enum ChatErrorKind {
     /// The model wanted more tools after the last round: 502.
     #[error("the model still wanted tools after {0} rounds (chat.max_tool_rounds)")]
     RoundLimit(u32),
+    /// A plugin wanted the model asked again too often: 502.
+    #[error("the plugin `{plugin}` still wanted another reply after {limit} (chat.max_ask_again)")]
+    AskAgainLimit {
+        /// Its name.
+        plugin: String,
+        /// How often it may be asked again.
+        limit: u32,
+    },
+    /// A plugin failed or refused: 500, 503 or 403.
+    #[error(transparent)]
+    Plugin(#[from] ProcessingError),
     /// The turn took too long: 504.
     #[error("the turn took longer than {0} ms (chat.turn_timeout_ms)")]
     TurnTimeout(u64),
@@ -218,6 +243,12 @@ impl From<ChatErrorKind> for ChatError {
 
 impl From<ModelError> for ChatError {
     fn from(error: ModelError) -> Self {
+        ChatErrorKind::from(error).into()
+    }
+}
+
+impl From<ProcessingError> for ChatError {
+    fn from(error: ProcessingError) -> Self {
         ChatErrorKind::from(error).into()
     }
 }

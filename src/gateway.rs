@@ -27,6 +27,7 @@ use crate::access::{Access, FixedPolicies};
 use crate::chat::ChatEngine;
 use crate::http::{App, Parts, Server};
 use crate::llm::{ModelDirectory, Models};
+use crate::response::NoProcessors;
 use crate::sessions::memory::MemoryStore;
 use crate::sessions::sqlite::SqliteStore;
 use crate::sessions::{self, SessionStore, StoreKind};
@@ -59,7 +60,13 @@ pub async fn build(config: Config) -> anyhow::Result<Gateway> {
     let mcp = Arc::new(McpServers::start(config.mcp_servers, config.tools.mcp.clone()));
     let tools = Arc::new(ToolRegistry::new(config.tools, mcp.sources()));
     let directory: Arc<dyn ModelDirectory> = models.clone();
-    let engine = ChatEngine::new(config.chat, directory, Arc::clone(&tools), Arc::clone(&store));
+    let engine = ChatEngine::new(
+        config.chat,
+        directory,
+        Arc::clone(&tools),
+        Arc::clone(&store),
+        Arc::new(NoProcessors),
+    );
     let (settled, tools_settled) = watch::channel(false);
     let mut tasks =
         vec![follow_start(&mcp, &tools, Duration::from_millis(config.server.tools_wait_ms), settled)];

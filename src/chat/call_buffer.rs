@@ -52,6 +52,14 @@ impl CallBuffer {
         shown
     }
 
+    /// Takes the parts of one chunk without showing any: calls that a processor may still change are shown whole.
+    pub(super) fn collect(&mut self, deltas: &[ToolCallDelta], raw: &[Value]) {
+        for (delta, raw) in deltas.iter().zip(raw) {
+            let position = self.locate(delta, raw);
+            self.calls[position].take(delta);
+        }
+    }
+
     /// Ends the round: parts that were still undecided and turn out to be the client's.
     pub(super) fn finish(&mut self, tools: &ToolSet, next_index: &mut u64) -> Vec<Value> {
         let mut shown = Vec::new();

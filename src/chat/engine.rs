@@ -14,7 +14,8 @@ use super::{
     TurnSummary, WholeReply,
 };
 use crate::domain::{CompletionRequest, Principal, SessionId};
-use crate::llm::{ModelDirectory, ModelInfo};
+use crate::llm::{ModelDirectory, ModelInfo, ToolMode};
+use crate::response::{ProcessorSource, ResponsePipeline, TextCallProcessor};
 use crate::sessions::{SessionPage, SessionStore};
 use crate::tools::ToolRegistry;
 
@@ -33,20 +34,23 @@ pub(super) struct Parts {
     pub(super) models: Arc<dyn ModelDirectory>,
     pub(super) tools: Arc<ToolRegistry>,
     pub(super) sessions: Arc<dyn SessionStore>,
+    pub(super) processors: Arc<dyn ProcessorSource>,
     pub(super) hidden_calls: HiddenCalls,
     pub(super) gates: SessionGates,
 }
 
 impl ChatEngine {
-    /// An engine over these models, tools and sessions.
+    /// An engine over these models, tools, sessions and processors of replies.
     pub fn new(
         config: Config,
         models: Arc<dyn ModelDirectory>,
         tools: Arc<ToolRegistry>,
         sessions: Arc<dyn SessionStore>,
+        processors: Arc<dyn ProcessorSource>,
     ) -> Self {
         let hidden_calls = HiddenCalls::new(config.max_hidden_replies);
-        let parts = Parts { config, models, tools, sessions, hidden_calls, gates: SessionGates::default() };
+        let gates = SessionGates::default();
+        let parts = Parts { config, models, tools, sessions, processors, hidden_calls, gates };
         Self { parts: Arc::new(parts) }
     }
 
@@ -172,7 +176,7 @@ impl ChatEngine {
         &self.parts
     }
 
-    /// A turn with the model and the tools as they are now.
+    /// A turn with the model, the tools and the processors as they are now.
     async fn turn(
         &self,
         mut request: CompletionRequest,
@@ -191,8 +195,16 @@ impl ChatEngine {
             // To a client it may mean the gateway's tools; an upstream refuses it where the request has no tools.
             request.tool_choice = None;
         }
+        let processors = self.parts.processors.snapshot();
+        let mut pipeline = ResponsePipeline::of(&processors, &context.endpoint, &model.id);
+        if model.tool_mode == ToolMode::Text && !tools.is_empty() {
+            let tools = tools.clone();
+            let text_calls = TextCallProcessor::new(move |name| tools.knows(name));
+            pipeline = pipeline.starting_with(Arc::new(text_calls));
+        }
         Ok(Turn {
             parts: Arc::clone(&self.parts),
+            pipeline,
             model,
             request,
             client_messages,

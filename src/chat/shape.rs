@@ -2,18 +2,21 @@
 //!
 //! Promises: one id, created and model; one role per choice; the gateway's own calls never appear; one finish reason
 //! per choice, at the very end; one usage, summed, only if asked for. A chunk that already fits is forwarded as it came.
+//! Replies that are processed while they come in take the way of `shape/staged.rs`.
+
+mod staged;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::ReplyChunk;
 use super::call_buffer::CallBuffer;
 use super::toolset::ToolSet;
 use crate::domain::chunk::Envelope;
 use crate::domain::{ChoiceDelta, Chunk, ToolCall, Usage, ids};
-use crate::response::TextCallDetector;
+pub(super) use staged::StagedRound;
 
 /// The client's view of a streamed reply, across rounds.
 pub(super) struct StreamShaper {
@@ -30,12 +33,13 @@ pub(super) struct StreamShaper {
 #[derive(Default)]
 pub(super) struct StreamRound {
     calls: CallBuffer,
-    detector: Option<TextCallDetector>,
+    /// Text of the first choice as the model wrote it, where processors may have changed it.
+    original: Option<String>,
     /// The chunks with a finish reason, by choice, kept until it is known whether they are the last.
     finishes: BTreeMap<u64, Value>,
-    /// Text of the first choice in this round.
+    /// Text of the first choice in this round, as the client sees it.
     pub(super) text: String,
-    /// Reasoning of the first choice in this round.
+    /// Reasoning of the first choice in this round, as the client sees it.
     pub(super) reasoning: String,
     /// Tokens of this round.
     pub(super) usage: Option<Usage>,
@@ -47,9 +51,21 @@ pub(super) struct StreamRound {
 pub(super) type RoundCalls = Vec<(ToolCall, Value)>;
 
 impl StreamRound {
-    /// A round; with a detector, calls are looked for in the text.
-    pub(super) fn new(detector: Option<TextCallDetector>) -> Self {
-        Self { detector, ..Self::default() }
+    /// Takes the finish reason out of a choice of a chunk and keeps it as a chunk of its own.
+    fn keep_finish(&mut self, chunk: &Value, choice: &mut Value, index: u64) {
+        let reason = choice.get_mut("finish_reason").filter(|reason| !reason.is_null()).map(Value::take);
+        let Some(reason) = reason else { return };
+        let mut last = choice.clone();
+        last["delta"] = json!({});
+        last["finish_reason"] = reason;
+        let mut finish = chunk.clone();
+        finish["choices"] = json!([last]);
+        self.finishes.insert(index, finish);
+    }
+
+    /// Text of the first choice as the model wrote it.
+    pub(super) fn original_text(&self) -> &str {
+        self.original.as_deref().unwrap_or(&self.text)
     }
 }
 
@@ -88,7 +104,7 @@ impl StreamShaper {
                 round.reasoning.push_str(reasoning);
             }
         }
-        if self.fits(chunk, round) {
+        if self.fits(chunk) {
             let text = chunk.choices.iter().find(|c| c.index == 0).and_then(|c| c.content.clone());
             if let Some(text) = &text {
                 round.text.push_str(text);
@@ -101,9 +117,8 @@ impl StreamShaper {
     }
 
     /// True for a chunk that can be forwarded as it came.
-    fn fits(&self, chunk: &Chunk, round: &StreamRound) -> bool {
+    fn fits(&self, chunk: &Chunk) -> bool {
         chunk.usage.is_none()
-            && round.detector.is_none()
             && chunk.choices.iter().all(|choice| {
                 choice.tool_calls.is_empty()
                     && choice.finish_reason.is_none()
@@ -134,16 +149,7 @@ impl StreamShaper {
         let had_choices = !choices.is_empty();
         for (mut json, choice) in choices.into_iter().zip(&chunk.choices) {
             let text = self.rewrite_choice(&mut json, choice, round, tools);
-            if let Some(reason) =
-                json.get_mut("finish_reason").filter(|reason| !reason.is_null()).map(Value::take)
-            {
-                let mut last = json.clone();
-                last["delta"] = json!({});
-                last["finish_reason"] = reason;
-                let mut finish = value.clone();
-                finish["choices"] = json!([last]);
-                round.finishes.insert(choice.index, finish);
-            }
+            round.keep_finish(&value, &mut json, choice.index);
             if choice.index == 0 {
                 shown_text = text;
             }
@@ -168,31 +174,14 @@ impl StreamShaper {
         tools: &ToolSet,
     ) -> Option<String> {
         let delta = json.get_mut("delta").and_then(Value::as_object_mut)?;
-        if self.roles_sent.contains(&choice.index) {
-            delta.shift_remove("role");
-        } else if !delta.is_empty() {
-            delta.shift_remove("role");
-            delta.shift_insert(0, "role".to_owned(), json!("assistant"));
-            self.roles_sent.push(choice.index);
-        }
+        self.fit_role(delta, choice.index);
         if let Some(Value::Array(raw)) = delta.shift_remove("tool_calls") {
             let shown = round.calls.push(&choice.tool_calls, &raw, tools, &mut self.next_call_index);
             if !shown.is_empty() {
                 delta.insert("tool_calls".to_owned(), Value::from(shown));
             }
         }
-        let mut text = choice.content.clone();
-        if choice.index == 0
-            && let (Some(detector), Some(content)) = (&mut round.detector, &text)
-        {
-            let visible = detector.push(content);
-            if visible.is_empty() {
-                delta.shift_remove("content");
-            } else {
-                delta.insert("content".to_owned(), json!(visible));
-            }
-            text = Some(visible).filter(|visible| !visible.is_empty());
-        }
+        let text = choice.content.clone();
         if choice.index == 0
             && let Some(text) = &text
         {
@@ -202,47 +191,31 @@ impl StreamShaper {
         text
     }
 
-    /// Ends a round: the calls it holds, and a chunk with what had been held back.
+    /// One role per choice, on its first delta.
+    fn fit_role(&mut self, delta: &mut Map<String, Value>, choice: u64) {
+        if self.roles_sent.contains(&choice) {
+            delta.shift_remove("role");
+        } else if !delta.is_empty() {
+            delta.shift_remove("role");
+            delta.shift_insert(0, "role".to_owned(), json!("assistant"));
+            self.roles_sent.push(choice);
+        }
+    }
+
+    /// Ends a round: the calls it holds, and a chunk with those of the client's that had been held back.
     pub(super) fn end_round(
         &mut self,
         round: &mut StreamRound,
         tools: &ToolSet,
     ) -> (RoundCalls, Option<ReplyChunk>) {
-        let mut delta = serde_json::Map::new();
         let late = round.calls.finish(tools, &mut self.next_call_index);
-        if !late.is_empty() {
-            delta.insert("tool_calls".to_owned(), Value::from(late));
-        }
-        let mut calls = std::mem::take(&mut round.calls).into_calls();
-        let mut text = None;
-        if let Some(detector) = round.detector.take() {
-            let (rest, found) = detector.finish();
-            if !rest.is_empty() {
-                delta.insert("content".to_owned(), json!(rest));
-                round.text.push_str(&rest);
-                self.text.push_str(&rest);
-                text = Some(rest);
-            }
-            let found = found.into_iter().map(|call| (crate::domain::message::call_json(&call), call));
-            let mut shown = Vec::new();
-            for (wire, call) in found {
-                if matches!(tools.owner(&call.name), super::toolset::Owner::Client) {
-                    let mut part = wire.clone();
-                    part["index"] = json!(self.next_call_index);
-                    self.next_call_index += 1;
-                    shown.push(part);
-                }
-                calls.push((call, wire));
-            }
-            if !shown.is_empty() {
-                delta.insert("tool_calls".to_owned(), Value::from(shown));
-            }
-        }
-        if delta.is_empty() {
+        let calls = std::mem::take(&mut round.calls).into_calls();
+        if late.is_empty() {
             return (calls, None);
         }
-        let chunk = self.bare_chunk(delta, &Value::Null);
-        (calls, Some(self.chunk_of(chunk, text)))
+        let delta = Map::from_iter([("tool_calls".to_owned(), Value::from(late))]);
+        let chunk = self.bare_chunk(0, delta, &Value::Null);
+        (calls, Some(self.chunk_of(chunk, None)))
     }
 
     /// The last chunks of the reply: a finish reason per choice, then the usage if the client wants it.
@@ -256,7 +229,7 @@ impl StreamShaper {
         let mut out = Vec::new();
         let mut finishes = round.finishes;
         if finishes.is_empty() {
-            finishes.insert(0, self.bare_chunk(serde_json::Map::new(), &json!("stop")));
+            finishes.insert(0, self.bare_chunk(0, Map::new(), &json!("stop")));
         }
         for (index, mut value) in finishes {
             let reason = &mut value["choices"][0]["finish_reason"];
@@ -269,7 +242,7 @@ impl StreamShaper {
             out.push(self.chunk_of(value, None));
         }
         if let (true, Some(usage)) = (self.include_usage, usage) {
-            let mut value = self.bare_chunk(serde_json::Map::new(), &Value::Null);
+            let mut value = self.bare_chunk(0, Map::new(), &Value::Null);
             value["choices"] = json!([]);
             value["usage"] = Value::Object(usage.0.clone());
             out.push(self.chunk_of(value, None));
@@ -277,13 +250,10 @@ impl StreamShaper {
         out
     }
 
-    fn bare_chunk(&mut self, mut delta: serde_json::Map<String, Value>, reason: &Value) -> Value {
-        if !self.roles_sent.contains(&0) && !delta.is_empty() {
-            delta.shift_insert(0, "role".to_owned(), json!("assistant"));
-            self.roles_sent.push(0);
-        }
+    fn bare_chunk(&mut self, choice: u64, mut delta: Map<String, Value>, reason: &Value) -> Value {
+        self.fit_role(&mut delta, choice);
         let mut value = json!({"id": "", "object": "chat.completion.chunk", "created": 0, "model": "",
-            "choices": [{"index": 0, "delta": delta, "logprobs": null, "finish_reason": reason}]});
+            "choices": [{"index": choice, "delta": delta, "logprobs": null, "finish_reason": reason}]});
         self.set_usage_key(&mut value);
         value
     }

@@ -2,6 +2,9 @@
 
 mod access;
 mod fakes;
+mod processors;
+mod streamed_processing;
+mod whole_processing;
 
 use bytes::Bytes;
 use futures_util::StreamExt;

@@ -1,24 +1,28 @@
 //! The turn loop: ask the model, run the gateway's calls, ask again, until there is an answer for the client.
 //!
 //! One loop for whole and streamed replies; they differ only in how a round's reply comes in ([`RoundReply`]) and how
-//! the end is told. The turn is one future: dropping it cancels the upstream request and all running tools.
+//! the end is told. The turn is one future: dropping it cancels the upstream request, all processors and running tools.
+
+mod ask;
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use self::ask::RoundReply;
 use super::hidden_calls::HiddenRound;
-use super::shape::{RoundCalls, StreamRound, StreamShaper};
+use super::shape::{RoundCalls, StreamShaper};
 use super::tool_run::{self, Events, PendingCall};
 use super::toolset::{Owner, ToolSet};
-use super::whole::WholeRound;
 use super::{ChatError, ChatErrorKind, ReplyEvent, TurnContext, prompt, tokens};
 use crate::chat::engine::EngineParts;
 use crate::domain::{CompletionRequest, RawMessage, SessionId, ToolCall, ToolResult, Usage};
 use crate::llm::{ResolvedModel, ToolMode};
-use crate::response::TextCallDetector;
+use crate::response::{NextAfter, ResponsePipeline};
+
+/// What a stored conversation has in the place of a blocked answer of which the client has seen nothing.
+const BLOCKED_NOTE: &str = "(This answer was removed by a filter.)";
 
 /// One turn, ready to run.
 pub(super) struct Turn {
@@ -28,6 +32,8 @@ pub(super) struct Turn {
     /// The conversation as the client sent it, before anything was put back.
     pub(super) client_messages: Vec<RawMessage>,
     pub(super) tools: ToolSet,
+    /// The processors of this turn's replies.
+    pub(super) pipeline: ResponsePipeline,
     pub(super) context: TurnContext,
     pub(super) session_id: Option<SessionId>,
 }
@@ -45,17 +51,19 @@ pub(super) struct TurnOutcome {
     pub(super) messages: Vec<RawMessage>,
 }
 
-/// A round's reply in either form.
-enum RoundReply {
-    Whole(WholeRound),
-    Stream(StreamRound),
-}
-
-/// What the rounds so far have added up to.
+/// What the model's replies so far have added up to.
 #[derive(Default)]
 struct Progress {
+    /// Rounds of tool calls; a reply that is asked for again does not count.
     rounds: u32,
+    /// Calls of the model.
+    attempts: u32,
     empty_replies: u32,
+    asked_again: u32,
+    /// True where a processor has ended the turn.
+    is_blocked: bool,
+    /// What the client has seen of replies that were asked for again, until it is part of a stored message.
+    seen: String,
     usage: Option<Usage>,
     messages: Vec<RawMessage>,
     tools_ran: bool,
@@ -79,8 +87,20 @@ impl Turn {
             progress.rounds += 1;
             let last = progress.rounds >= max_rounds;
             let request = self.round_request(progress.rounds, last);
-            let (reply, calls) = self.ask(&request, &mut shaper, events).await?;
+            progress.attempts += 1;
+            let (reply, calls, next) = self.ask(&request, progress.attempts, &mut shaper, events).await?;
             self.add_usage(&request, &reply, &calls, progress).await;
+            match next {
+                NextAfter::GoOn => {}
+                NextAfter::Block => {
+                    progress.is_blocked = true;
+                    return Ok(self.finish(reply, &calls, shaper, events, progress).await);
+                }
+                NextAfter::AskAgain { plugin, instruction } => {
+                    self.ask_again(&reply, plugin, &instruction, progress)?;
+                    continue;
+                }
+            }
             let (ours, clients) = self.split(&calls);
             if last && !ours.is_empty() && reply.text().is_empty() {
                 return Err(ChatErrorKind::RoundLimit(max_rounds).into());
@@ -134,36 +154,30 @@ impl Turn {
         request
     }
 
-    /// Asks the model once; streamed chunks reach the client while they come in.
-    async fn ask(
-        &self,
-        request: &CompletionRequest,
-        shaper: &mut StreamShaper,
-        events: &Events,
-    ) -> Result<(RoundReply, RoundCalls), ChatError> {
-        let request_id = &self.context.request_id;
-        let detector = (self.model.tool_mode == ToolMode::Text && !self.tools.is_empty()).then(|| {
-            let tools = self.tools.clone();
-            TextCallDetector::new(move |name| tools.knows(name))
-        });
-        if !request.stream {
-            let completion = self.model.model.complete(request, request_id).await?;
-            let round = WholeRound::new(completion, detector);
-            let calls = round.calls();
-            return Ok((RoundReply::Whole(round), calls));
+    /// Adds a reply and what is wrong with it to the conversation. The model reads its own words, and the instruction
+    /// as the user's, which every chat template takes after them; neither is stored.
+    fn ask_again(
+        &mut self,
+        reply: &RoundReply,
+        plugin: String,
+        instruction: &str,
+        progress: &mut Progress,
+    ) -> Result<(), ChatError> {
+        let limit = self.parts.config.max_ask_again;
+        progress.asked_again += 1;
+        if progress.asked_again > limit {
+            return Err(ChatErrorKind::AskAgainLimit { plugin, limit }.into());
         }
-        let mut round = StreamRound::new(detector);
-        let mut chunks = self.model.model.stream(request, request_id).await?;
-        while let Some(chunk) = chunks.next().await {
-            if let Some(shown) = shaper.shape(&chunk?, &mut round, &self.tools) {
-                tool_run::emit(events, ReplyEvent::Chunk(shown)).await;
-            }
+        let said = reply.original_text();
+        if !said.trim().is_empty() {
+            self.request.messages.push(RawMessage::assistant(said));
         }
-        let (calls, held_back) = shaper.end_round(&mut round, &self.tools);
-        if let Some(shown) = held_back {
-            tool_run::emit(events, ReplyEvent::Chunk(shown)).await;
+        self.request.messages.push(RawMessage::user(instruction));
+        if let RoundReply::Stream(round) = reply {
+            progress.seen.push_str(&round.text);
         }
-        Ok((RoundReply::Stream(round), calls))
+        progress.rounds -= 1;
+        Ok(())
     }
 
     async fn add_usage(
@@ -221,10 +235,16 @@ impl Turn {
         results: &[(ToolCall, ToolResult)],
         progress: &mut Progress,
     ) {
-        let mut messages = vec![reply.assistant_message(calls)];
-        messages.extend(prompt::result_messages(results, self.parts.config.tool_images));
-        self.request.messages.extend(messages.iter().cloned());
-        progress.messages.extend(messages);
+        let message = reply.assistant_message(calls, "");
+        let stored = match progress.seen.is_empty() {
+            true => message.clone(),
+            false => reply.assistant_message(calls, &std::mem::take(&mut progress.seen)),
+        };
+        let results = prompt::result_messages(results, self.parts.config.tool_images);
+        self.request.messages.push(message);
+        self.request.messages.extend(results.iter().cloned());
+        progress.messages.push(stored);
+        progress.messages.extend(results);
     }
 
     /// Remembers the gateway's part of a mixed reply for when the client comes back.
@@ -237,7 +257,7 @@ impl Turn {
     ) {
         let ids: Vec<&str> = clients.iter().map(String::as_str).collect();
         let round = HiddenRound {
-            assistant: reply.assistant_message(calls),
+            assistant: reply.assistant_message(calls, ""),
             // Images would have to follow the client's results, whose place is not known yet.
             results: prompt::result_messages(results, false),
         };
@@ -258,16 +278,22 @@ impl Turn {
         let mut messages = std::mem::take(&mut progress.messages);
         // Only a stored conversation reads the answer as a message.
         if self.session_id.is_some() {
+            let text = format!("{}{}", progress.seen, reply.text());
             messages.push(if shown.is_empty() {
-                RawMessage::assistant(reply.text())
+                // Some upstreams refuse a history with an empty answer.
+                RawMessage::assistant(if text.is_empty() && progress.is_blocked {
+                    BLOCKED_NOTE
+                } else {
+                    &text
+                })
             } else {
-                reply.assistant_message(&shown)
+                reply.assistant_message(&shown, &progress.seen)
             });
         }
         let usage = progress.usage.take();
         let (body, text) = match reply {
             RoundReply::Whole(round) => {
-                let is_first = progress.rounds == 1;
+                let is_first = progress.attempts == 1;
                 let text = round.text().to_owned();
                 (round.into_body(&shown, calls.len(), usage.as_ref(), is_first), text)
             }
@@ -285,44 +311,5 @@ impl Turn {
 impl PendingCall {
     fn may_have_side_effects(&self) -> bool {
         self.tool.as_ref().is_some_and(|tool| tool.definition.annotations.read_only_hint != Some(true))
-    }
-}
-
-impl RoundReply {
-    fn text(&self) -> &str {
-        match self {
-            Self::Whole(round) => round.text(),
-            Self::Stream(round) => &round.text,
-        }
-    }
-
-    fn usage(&self) -> Option<&Usage> {
-        match self {
-            Self::Whole(round) => round.usage(),
-            Self::Stream(round) => round.usage.as_ref(),
-        }
-    }
-
-    /// True when a client could do nothing with the reply.
-    fn is_empty(&self) -> bool {
-        match self {
-            Self::Whole(round) => round.is_empty(),
-            Self::Stream(round) => round.text.trim().is_empty() && !round.has_other_output,
-        }
-    }
-
-    fn assistant_message(&self, calls: &RoundCalls) -> RawMessage {
-        let wire: Vec<Value> = calls.iter().map(|(_, wire)| wire.clone()).collect();
-        let message = match self {
-            Self::Whole(round) => round.message(),
-            Self::Stream(round) => {
-                let mut message = json!({"role": "assistant", "content": round.text});
-                if !round.reasoning.is_empty() {
-                    message["reasoning_content"] = json!(round.reasoning);
-                }
-                message
-            }
-        };
-        prompt::assistant_message(message, &wire)
     }
 }

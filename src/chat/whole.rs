@@ -3,41 +3,102 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::message_text::{block, reasoning_of, set_reasoning, set_text, text_of};
 use super::shape::RoundCalls;
 use crate::domain::message::call_json;
-use crate::domain::{Completion, ToolCall, Usage};
-use crate::response::TextCallDetector;
+use crate::domain::{Completion, ProcessedReply, ReplyContext, ToolCall, Usage};
+use crate::response::{NextAfter, Processed, ProcessingError, ResponsePipeline};
 
 /// A whole reply of one round.
 pub(super) struct WholeRound {
+    /// The reply; its choices are kept as processors leave them.
     completion: Completion,
-    /// The first choice's text as the client may see it.
-    text: String,
-    /// Calls found in the text.
-    text_calls: Vec<ToolCall>,
-    looked_for_text_calls: bool,
+    /// The body with the processors' changes; `None` while it is the upstream's own.
+    body: Option<Value>,
+    /// The first choice's calls in the place of its own, where a processor changed them.
+    new_calls: Option<RoundCalls>,
 }
 
 impl WholeRound {
-    /// Takes a reply in; with a detector, calls are looked for in its text.
-    pub(super) fn new(completion: Completion, detector: Option<TextCallDetector>) -> Self {
-        let said = completion.choices.first().and_then(|choice| choice.content.clone()).unwrap_or_default();
-        let looked_for_text_calls = detector.is_some();
-        let (text, text_calls) = match detector {
-            Some(mut detector) => {
-                let mut text = detector.push(&said);
-                let (rest, calls) = detector.finish();
-                text.push_str(&rest);
-                (text, calls)
+    /// Takes a reply in.
+    pub(super) fn new(completion: Completion) -> Self {
+        Self { completion, body: None, new_calls: None }
+    }
+
+    /// Has every choice processed, in order.
+    pub(super) async fn process(
+        &mut self,
+        pipeline: &ResponsePipeline,
+        context: &ReplyContext,
+    ) -> Result<NextAfter, ProcessingError> {
+        let mut body: Value = serde_json::from_slice(&self.completion.raw).unwrap_or_default();
+        let mut next = NextAfter::GoOn;
+        let mut changed = false;
+        for position in 0..self.completion.choices.len() {
+            let Some(json) = body["choices"].get_mut(position) else { break };
+            let reply = self.choice_for_processors(position, &json["message"]);
+            let processed = pipeline.process(context, reply).await?;
+            match processed.next {
+                NextAfter::AskAgain { .. } => return Ok(processed.next),
+                NextAfter::Block if position == 0 => next = NextAfter::Block,
+                _ => {}
             }
-            None => (said, Vec::new()),
+            changed |= self.take_over(position, json, processed);
+        }
+        self.body = changed.then_some(body);
+        Ok(next)
+    }
+
+    fn choice_for_processors(&self, position: usize, message: &Value) -> ProcessedReply {
+        let choice = &self.completion.choices[position];
+        let tool_calls = if position == 0 {
+            self.calls().into_iter().map(|(call, _)| call).collect()
+        } else {
+            choice.tool_calls.clone()
         };
-        Self { completion, text, text_calls, looked_for_text_calls }
+        ProcessedReply {
+            choice: position as u64,
+            text: text_of(message),
+            reasoning: message.as_object().and_then(reasoning_of).map(str::to_owned),
+            tool_calls,
+            finish_reason: choice.finish_reason.clone(),
+            usage: self.completion.usage.clone(),
+            raw: Some(self.completion.raw.clone()),
+        }
+    }
+
+    /// Writes what processors made of a choice into its JSON, and tells whether that changed anything.
+    fn take_over(&mut self, position: usize, json: &mut Value, processed: Processed) -> bool {
+        let own_calls = if position == 0 && processed.calls_changed { self.calls() } else { Vec::new() };
+        let choice = &mut self.completion.choices[position];
+        if processed.next == NextAfter::Block {
+            block(json);
+            choice.content = Some(String::new());
+            choice.refused = false;
+            choice.asks_for_calls = false;
+            // A blocked choice is no empty reply that would be asked for again.
+            choice.has_other_output = true;
+            return true;
+        }
+        let reply = processed.reply;
+        if processed.text_changed {
+            set_text(json, &reply.text);
+            let message = &json["message"];
+            choice.refused = message["refusal"].as_str().is_some_and(|text| !text.is_empty());
+            choice.content = Some(if choice.refused { String::new() } else { reply.text });
+        }
+        if processed.reasoning_changed {
+            set_reasoning(json, reply.reasoning.as_deref());
+        }
+        if processed.calls_changed {
+            self.new_calls = Some(with_wires(reply.tool_calls, &own_calls));
+        }
+        processed.text_changed || processed.reasoning_changed
     }
 
     /// The first choice's text.
     pub(super) fn text(&self) -> &str {
-        &self.text
+        self.completion.choices.first().and_then(|choice| choice.content.as_deref()).unwrap_or_default()
     }
 
     /// The upstream's token counts.
@@ -47,17 +108,18 @@ impl WholeRound {
 
     /// True when no choice has anything a client can use.
     pub(super) fn is_empty(&self) -> bool {
-        self.text.trim().is_empty()
-            && self.text_calls.is_empty()
+        self.new_calls.as_ref().is_none_or(Vec::is_empty)
             && self.completion.choices.iter().all(|choice| {
-                let has_text =
-                    choice.index > 0 && choice.content.as_deref().is_some_and(|text| !text.trim().is_empty());
+                let has_text = choice.content.as_deref().is_some_and(|text| !text.trim().is_empty());
                 !has_text && !choice.refused && !choice.has_other_output
             })
     }
 
     /// The calls of the first choice, typed and in wire form.
     pub(super) fn calls(&self) -> RoundCalls {
+        if let Some(calls) = &self.new_calls {
+            return calls.clone();
+        }
         let mut typed = Vec::new();
         let mut raw = Vec::new();
         // Most replies have none, and their body need not be read a second time.
@@ -81,19 +143,17 @@ impl WholeRound {
             }
             calls.push((call, wire));
         }
-        calls.extend(self.text_calls.iter().map(|call| (call.clone(), call_json(call))));
         calls
     }
 
-    /// The first choice's message as the upstream sent it.
+    /// The first choice's message as the upstream sent it, with the processors' changes.
     pub(super) fn message(&self) -> Value {
-        let body: Value = serde_json::from_slice(&self.completion.raw).unwrap_or_default();
-        let mut message =
-            body.pointer("/choices/0/message").cloned().unwrap_or_else(|| json!({"role": "assistant"}));
-        if self.looked_for_text_calls {
-            message["content"] = json!(self.text);
-        }
-        message
+        let message = |body: &Value| body.pointer("/choices/0/message").cloned();
+        let message = match &self.body {
+            Some(body) => message(body),
+            None => serde_json::from_slice(&self.completion.raw).ok().as_ref().and_then(message),
+        };
+        message.unwrap_or_else(|| json!({"role": "assistant"}))
     }
 
     /// The body for the client. `shown` are the calls it may see, `all` is how many there were; `usage` is the sum over
@@ -105,21 +165,21 @@ impl WholeRound {
         usage: Option<&Usage>,
         is_first_round: bool,
     ) -> Bytes {
-        let text_changed = !self.text_calls.is_empty();
         let usage_fits = self.completion.usage.is_some() && is_first_round;
-        if usage_fits && shown.len() == all && !text_changed {
+        let calls_changed = self.new_calls.is_some() || shown.len() != all;
+        if usage_fits && !calls_changed && self.body.is_none() {
             return self.completion.raw;
         }
-        let Ok(mut body) = serde_json::from_slice::<Value>(&self.completion.raw) else {
-            return self.completion.raw;
-        };
+        let body = self.body.or_else(|| serde_json::from_slice::<Value>(&self.completion.raw).ok());
+        let Some(mut body) = body else { return self.completion.raw };
         if let Some(usage) = usage {
             body["usage"] = Value::Object(usage.0.clone());
         }
-        if let Some(choice) = body.pointer_mut("/choices/0").filter(|_| shown.len() != all || text_changed) {
+        if let Some(choice) = body.pointer_mut("/choices/0").filter(|_| calls_changed) {
             let message = &mut choice["message"];
-            if text_changed {
-                message["content"] = if self.text.is_empty() { Value::Null } else { json!(self.text) };
+            // Beside calls, an empty text is none.
+            if self.new_calls.is_some() && message["content"] == "" {
+                message["content"] = Value::Null;
             }
             if let Some(fields) = message.as_object_mut() {
                 fields.shift_remove("tool_calls");
@@ -133,6 +193,16 @@ impl WholeRound {
         }
         Bytes::from(body.to_string())
     }
+}
+
+/// Calls with their wire forms: those of `own` that are still the same keep what the upstream said of them.
+pub(super) fn with_wires(calls: Vec<ToolCall>, own: &RoundCalls) -> RoundCalls {
+    let with_wire = |call: ToolCall| {
+        let wire = own.iter().find(|(known, _)| *known == call).map(|(_, wire)| wire.clone());
+        let wire = wire.unwrap_or_else(|| call_json(&call));
+        (call, wire)
+    };
+    calls.into_iter().map(with_wire).collect()
 }
 
 fn custom_call(wire: &Value) -> Option<ToolCall> {

@@ -22,6 +22,8 @@ pub struct Chunk {
     pub usage: Option<Usage>,
     /// Byte ranges of the values of `id`, `created` and `model` within `raw`.
     envelope: [Option<Range<usize>>; 3],
+    /// Byte range of the value of `content` of the only choice.
+    content: Option<Range<usize>>,
 }
 
 /// What a chunk adds to one choice.
@@ -37,6 +39,8 @@ pub struct ChoiceDelta {
     pub has_other_output: bool,
     /// Reasoning added (`reasoning_content`), which some models want back with their tool calls.
     pub reasoning: Option<String>,
+    /// True where there are log probabilities, or reasoning under another name (`reasoning`).
+    pub has_more_text: bool,
     /// Parts of tool calls.
     pub tool_calls: Vec<ToolCallDelta>,
     /// Set on the choice's last chunk.
@@ -104,6 +108,8 @@ struct WireChoice<'a> {
     delta: Option<WireDelta<'a>>,
     #[serde(default)]
     finish_reason: Option<String>,
+    #[serde(default, borrow)]
+    logprobs: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize, Default)]
@@ -116,6 +122,8 @@ struct WireDelta<'a> {
     tool_calls: Option<Vec<ToolCallDelta>>,
     #[serde(default)]
     reasoning_content: Option<String>,
+    #[serde(default, borrow)]
+    reasoning: Option<&'a RawValue>,
     #[serde(default, borrow)]
     refusal: Option<&'a RawValue>,
     #[serde(default, borrow)]
@@ -144,8 +152,13 @@ impl Chunk {
             })
         };
         let envelope = [range(wire.id), range(wire.created), range(wire.model)];
-        let choices = wire.choices.unwrap_or_default().into_iter().map(WireChoice::into_domain).collect();
-        Ok(Self { choices, usage: wire.usage, envelope, raw })
+        let choices = wire.choices.unwrap_or_default();
+        let content = match &choices[..] {
+            [only] => range(only.delta.as_ref().and_then(|delta| delta.content)),
+            _ => None,
+        };
+        let choices = choices.into_iter().map(WireChoice::into_domain).collect();
+        Ok(Self { choices, usage: wire.usage, envelope, content, raw })
     }
 
     /// This chunk's own `id`, `created` and `model`; `None` for those it lacks.
@@ -157,8 +170,21 @@ impl Chunk {
     /// The chunk's JSON text with `envelope`'s values; the same bytes when they are already its own.
     #[must_use]
     pub fn with_envelope(&self, envelope: &Envelope) -> Bytes {
+        self.spliced(envelope, None)
+    }
+
+    /// The same with `text` as the `content` of the only choice; `None` where there is no such place in the chunk.
+    #[must_use]
+    pub fn with_content(&self, envelope: &Envelope, text: &str) -> Option<Bytes> {
+        let range = self.content.clone()?;
+        let quoted = Bytes::from(serde_json::to_string(text).ok()?);
+        Some(self.spliced(envelope, Some((range, &quoted))))
+    }
+
+    fn spliced(&self, envelope: &Envelope, content: Option<(Range<usize>, &Bytes)>) -> Bytes {
         let wanted = [&envelope.id, &envelope.created, &envelope.model];
-        let mut edits: Vec<(Range<usize>, &Bytes)> = Vec::with_capacity(3);
+        let mut edits: Vec<(Range<usize>, &Bytes)> = Vec::with_capacity(4);
+        edits.extend(content);
         let mut missing = BytesMut::new();
         for ((range, value), name) in self.envelope.iter().zip(wanted).zip(["id", "created", "model"]) {
             match range {
@@ -203,6 +229,7 @@ impl WireChoice<'_> {
                 || delta.audio.is_some()
                 || delta.function_call.is_some(),
             reasoning: delta.reasoning_content,
+            has_more_text: self.logprobs.is_some() || delta.reasoning.is_some(),
             tool_calls: delta.tool_calls.unwrap_or_default(),
             finish_reason: self.finish_reason.map(FinishReason::from),
         }
@@ -235,6 +262,16 @@ mod tests {
             spliced,
             CHUNK.replace(r#""id":"a""#, r#""id":"longer""#).replace(":1,\"model", ":22,\"model")
         );
+    }
+
+    #[test]
+    fn splices_the_text() {
+        let chunk = Chunk::parse(Bytes::from_static(CHUNK.as_bytes())).unwrap();
+        let spliced = chunk.with_content(&envelope("\"b\"", "1", "\"m\""), "a \"b\"\n").unwrap();
+        let expected = CHUNK.replace(r#""id":"a""#, r#""id":"b""#).replace(r"h\u00e9", r#"a \"b\"\n"#);
+        assert_eq!(spliced, expected);
+        let chunk = Chunk::parse(Bytes::from_static(br#"{"choices":[{"delta":{}}]}"#)).unwrap();
+        assert!(chunk.with_content(&envelope("\"b\"", "1", "\"m\""), "x").is_none());
     }
 
     #[test]

@@ -19,17 +19,21 @@ use crate::llm::ToolChoice;
 
 /// Who sent a request to a chat endpoint.
 #[derive(Debug)]
-pub(super) struct Caller(AccessScope);
+pub(super) struct Caller {
+    scope: AccessScope,
+    /// Path of the endpoint.
+    endpoint: String,
+}
 
 impl Caller {
     /// Who that is.
     pub(super) fn principal(&self) -> &Principal {
-        self.0.principal()
+        self.scope.principal()
     }
 
     /// The context of a turn for this caller with `tools`.
     pub(super) fn turn(self, tools: ToolChoice) -> TurnContext {
-        TurnContext::new(self.0, tools)
+        TurnContext::new(self.scope, tools).at(&self.endpoint)
     }
 }
 
@@ -37,7 +41,8 @@ impl FromRequestParts<App> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        Box::pin(enter(parts, app, Door::Chat)).await.map(Self)
+        let scope = Box::pin(enter(parts, app, Door::Chat)).await?;
+        Ok(Self { scope, endpoint: parts.uri.path().to_owned() })
     }
 }
 

@@ -19,6 +19,7 @@ use crate::access::AccessError;
 use crate::chat::{ChatError, ChatErrorKind};
 use crate::domain::RequestError;
 use crate::llm::ModelError;
+use crate::response::ProcessingError;
 
 const INVALID_REQUEST: &str = "invalid_request_error";
 const SERVER_ERROR: &str = "server_error";
@@ -270,6 +271,17 @@ impl From<ChatError> for ApiError {
             ChatErrorKind::SessionStore => gateway(StatusCode::INTERNAL_SERVER_ERROR, "session_store"),
             ChatErrorKind::EmptyReply(_) => gateway(StatusCode::BAD_GATEWAY, "empty_reply"),
             ChatErrorKind::RoundLimit(_) => gateway(StatusCode::BAD_GATEWAY, "max_tool_rounds"),
+            ChatErrorKind::AskAgainLimit { .. } => gateway(StatusCode::BAD_GATEWAY, "max_ask_again"),
+            ChatErrorKind::Plugin(ProcessingError::Denied { .. }) => {
+                Self::new(StatusCode::FORBIDDEN, INVALID_REQUEST, text.as_str()).with_code("plugin_denied")
+            }
+            ChatErrorKind::Plugin(ProcessingError::Busy { retry_after, .. }) => {
+                let wait = retry_after.unwrap_or(Duration::from_secs(1));
+                gateway(StatusCode::SERVICE_UNAVAILABLE, "plugin_busy").retry_after(wait)
+            }
+            ChatErrorKind::Plugin(ProcessingError::Failed { .. }) => {
+                gateway(StatusCode::INTERNAL_SERVER_ERROR, "plugin_failed")
+            }
             ChatErrorKind::TurnTimeout(_) => gateway(StatusCode::GATEWAY_TIMEOUT, "turn_timeout"),
         };
         api.0.do_not_retry = error.tools_ran;

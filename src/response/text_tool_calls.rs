@@ -2,11 +2,19 @@
 //!
 //! Only text that can still become a call is held back; everything else flows at once. After the first call the rest
 //! of the reply is dropped unless it is another call: models tend to go on by inventing the tool's answer.
+//! [`TextCallProcessor`] puts the search at the head of the pipeline, so that plugins meet such calls as any others.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::domain::{ToolCall, ids};
+use super::{OnFailure, ProcessorError, ProcessorMode, ReplyStage, ResponseProcessor};
+use crate::domain::{
+    DeltaKind, Finished, NextStep, ProcessedReply, Pushed, ReplyAction, ReplyContext, ReplyEnd, TextDelta,
+    ToolCall, ids,
+};
 
 /// Longest text held back while it may become a call, in bytes; a longer object is taken for plain text.
 const MAX_HELD_BYTES: usize = 256 * 1024;
@@ -109,6 +117,75 @@ impl TextCallDetector {
                 _ => Verdict::Text,
             },
         }
+    }
+}
+
+/// Looks for calls in the text of the first choice, which is the only one that can have them.
+pub struct TextCallProcessor {
+    is_tool: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+}
+
+impl TextCallProcessor {
+    /// A processor that takes an object for a call only if `is_tool` knows the tool's name.
+    pub fn new(is_tool: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        Self { is_tool: Arc::new(is_tool) }
+    }
+}
+
+#[async_trait]
+impl ResponseProcessor for TextCallProcessor {
+    fn name(&self) -> &str {
+        "text tool calls"
+    }
+
+    fn applies(&self, _endpoint: &str, _model: &str) -> bool {
+        true
+    }
+
+    fn mode(&self) -> ProcessorMode {
+        ProcessorMode::Stream
+    }
+
+    fn on_failure(&self) -> OnFailure {
+        OnFailure::Closed
+    }
+
+    async fn process(&self, _: &ReplyContext, _: &ProcessedReply) -> Result<ReplyAction, ProcessorError> {
+        Ok(ReplyAction::Keep)
+    }
+
+    async fn open(&self, _: &ReplyContext, choice: u64) -> Result<Box<dyn ReplyStage>, ProcessorError> {
+        let is_tool = Arc::clone(&self.is_tool);
+        let detector = (choice == 0).then(|| TextCallDetector::new(move |name| is_tool(name)));
+        Ok(Box::new(TextCallStage { detector }))
+    }
+}
+
+struct TextCallStage {
+    detector: Option<TextCallDetector>,
+}
+
+#[async_trait]
+impl ReplyStage for TextCallStage {
+    async fn push(&mut self, deltas: &[TextDelta]) -> Result<Pushed, ProcessorError> {
+        let Some(detector) = &mut self.detector else { return Ok(Pushed::Unchanged) };
+        let mut deltas = deltas.to_vec();
+        for delta in deltas.iter_mut().filter(|delta| delta.kind == DeltaKind::Text) {
+            delta.text = detector.push(&delta.text);
+        }
+        Ok(Pushed::Deltas(deltas))
+    }
+
+    async fn finish(self: Box<Self>, end: &ReplyEnd) -> Result<Finished, ProcessorError> {
+        let (rest, found) = self.detector.map(TextCallDetector::finish).unwrap_or_default();
+        let deltas =
+            if rest.is_empty() { Vec::new() } else { vec![TextDelta { kind: DeltaKind::Text, text: rest }] };
+        if found.is_empty() {
+            return Ok(Finished { deltas, next: NextStep::GoOn });
+        }
+        let mut calls = end.tool_calls.clone();
+        calls.extend(found);
+        Ok(Finished { deltas, next: NextStep::CallTool(calls) })
     }
 }
 

@@ -19,6 +19,7 @@ use crate::domain::{
 use crate::llm::{
     ChatModel, ChunkStream, ModelDirectory, ModelError, ModelInfo, ResolvedModel, ToolChoice, ToolMode,
 };
+use crate::response::{ProcessorSource, ResponseProcessor};
 use crate::sessions::memory::MemoryStore;
 use crate::tools::{Tool, ToolRegistry, ToolSource};
 
@@ -75,6 +76,7 @@ impl Reply {
 struct ScriptedModel {
     replies: Mutex<VecDeque<Reply>>,
     requests: Mutex<Vec<Value>>,
+    unread_chunks: Arc<AtomicUsize>,
 }
 
 impl ScriptedModel {
@@ -96,9 +98,12 @@ impl ChatModel for ScriptedModel {
 
     async fn stream(&self, request: &CompletionRequest, _: &RequestId) -> Result<ChunkStream, ModelError> {
         let Reply::Stream(chunks) = self.next(request) else { panic!("a stream was asked for") };
-        Ok(Box::pin(stream::iter(
-            chunks.into_iter().map(|json| Ok(Chunk::parse(Bytes::from(json)).unwrap())),
-        )))
+        let unread = Arc::clone(&self.unread_chunks);
+        unread.store(chunks.len(), Ordering::SeqCst);
+        Ok(Box::pin(stream::iter(chunks.into_iter().map(move |json| {
+            unread.fetch_sub(1, Ordering::SeqCst);
+            Ok(Chunk::parse(Bytes::from(json)).unwrap())
+        }))))
     }
 }
 
@@ -168,10 +173,19 @@ impl ToolSource for FakeSource {
     }
 }
 
+struct Processors(Arc<[Arc<dyn ResponseProcessor>]>);
+
+impl ProcessorSource for Processors {
+    fn snapshot(&self) -> Arc<[Arc<dyn ResponseProcessor>]> {
+        Arc::clone(&self.0)
+    }
+}
+
 /// An engine on a scripted model with the tools `echo` and `hang`.
 pub(super) struct Stage {
     pub(super) engine: ChatEngine,
     model: Arc<ScriptedModel>,
+    tool_mode: ToolMode,
     running: Arc<AtomicUsize>,
 }
 
@@ -179,14 +193,23 @@ impl Stage {
     pub(super) fn new(replies: Vec<Reply>) -> Self {
         let model =
             Arc::new(ScriptedModel { replies: Mutex::new(replies.into()), ..ScriptedModel::default() });
-        Self::on(model, ToolMode::Native)
+        Self::on(model, ToolMode::Native, Vec::new())
     }
 
     pub(super) fn with_tool_mode(self, tool_mode: ToolMode) -> Self {
-        Self::on(self.model, tool_mode)
+        Self::on(self.model, tool_mode, Vec::new())
     }
 
-    fn on(model: Arc<ScriptedModel>, tool_mode: ToolMode) -> Self {
+    /// The same with processors of replies.
+    pub(super) fn with_processors(self, processors: Vec<Arc<dyn ResponseProcessor>>) -> Self {
+        Self::on(self.model, self.tool_mode, processors)
+    }
+
+    fn on(
+        model: Arc<ScriptedModel>,
+        tool_mode: ToolMode,
+        processors: Vec<Arc<dyn ResponseProcessor>>,
+    ) -> Self {
         let running = Arc::new(AtomicUsize::new(0));
         let tool = |name: &str| -> Arc<dyn Tool> {
             let definition = ToolDefinition {
@@ -204,19 +227,29 @@ impl Stage {
         let registry = ToolRegistry::new(crate::tools::Config::default(), vec![Arc::new(source)]);
         let directory = Directory { model: Arc::clone(&model), tool_mode };
         let sessions = MemoryStore::new(crate::sessions::Config::default());
-        let engine =
-            ChatEngine::new(Config::default(), Arc::new(directory), Arc::new(registry), Arc::new(sessions));
-        Self { engine, model, running }
+        let engine = ChatEngine::new(
+            Config::default(),
+            Arc::new(directory),
+            Arc::new(registry),
+            Arc::new(sessions),
+            Arc::new(Processors(processors.into())),
+        );
+        Self { engine, model, tool_mode, running }
     }
 
     pub(super) fn context() -> TurnContext {
         let access = AccessScope::unrestricted(RequestId::generate(), Principal::anonymous());
-        TurnContext::new(access, ToolChoice::All)
+        TurnContext::new(access, ToolChoice::All).at("/v1/chat/completions")
     }
 
     /// The body of the nth request the model got.
     pub(super) fn request(&self, position: usize) -> Value {
         self.model.requests.lock().unwrap()[position].clone()
+    }
+
+    /// Chunks of the latest stream that nobody has read.
+    pub(super) fn unread_chunks(&self) -> usize {
+        self.model.unread_chunks.load(Ordering::SeqCst)
     }
 
     pub(super) fn running_tools(&self) -> usize {

@@ -57,7 +57,13 @@ impl Setup {
         let slow = SlowModel::default();
         let models = Arc::new(Models { slow: slow.clone() });
         let tools = Arc::new(ToolRegistry::new(crate::tools::Config::default(), Vec::new()));
-        let engine = ChatEngine::new(crate::chat::Config::default(), models, tools, Arc::new(NoSessions));
+        let engine = ChatEngine::new(
+            crate::chat::Config::default(),
+            models,
+            tools,
+            Arc::new(NoSessions),
+            Arc::new(crate::response::NoProcessors),
+        );
         let access = crate::access::Config { chat: self.access };
         let key = self.has_key.then(|| Secret::new(KEY));
         let policies = PolicySet::new(self.policies, Vec::new());
