@@ -11,8 +11,8 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 use wasmparser::{
-    BinaryReaderError, ComponentExternalKind, CustomSectionReader, Instance, KnownCustom, Parser, Payload,
-    Validator, WasmFeatures,
+    BinaryReaderError, CanonicalFunction, CanonicalOption, ComponentExternalKind, CustomSectionReader,
+    Instance, KnownCustom, Parser, Payload, Validator, WasmFeatures,
 };
 
 use self::imports::Interface;
@@ -73,6 +73,8 @@ pub struct Inspection {
     pub producers: Vec<String>,
     /// Whether CPython is inside (as componentize-py links it), which imports more than its programs use.
     pub has_cpython: bool,
+    /// Whether it calls or is called asynchronously, as in WASI 0.3.
+    pub is_async: bool,
 }
 
 impl Inspection {
@@ -104,6 +106,9 @@ impl Inspection {
                         found.add_export(export.name.name, export.kind);
                     }
                 }
+                Payload::ComponentCanonicalSection(section) => {
+                    found.is_async |= section.into_iter().flatten().any(|function| is_async(&function));
+                }
                 Payload::InstanceSection(section) => {
                     found.has_cpython |=
                         section.into_iter().flatten().any(|instance| links_cpython(&instance));
@@ -123,6 +128,13 @@ impl Inspection {
     /// cannot be used as the file says. All faults, one a line; the words follow the name of the file.
     pub fn check(&self, manifest: &Manifest) -> Result<(), LoadError> {
         let mut faults = self.export_faults();
+        if self.is_async {
+            faults.push(
+                "uses the asynchronous calls of WASI 0.3, which this gateway does not run: build it with synchronous \
+                 calls (JavaScript: `--sync`)"
+                    .to_owned(),
+            );
+        }
         faults.extend(imports::faults(&self.imports, manifest, self.has_cpython));
         if manifest.body == Some(Body::Streamed) && self.exports.response && !self.exports.response_stream {
             faults.push(
@@ -207,12 +219,6 @@ impl Inspection {
 pub fn explain_link_error<'a>(causes: impl IntoIterator<Item = &'a str>) -> LoadError {
     let causes: Vec<&str> = causes.into_iter().collect();
     let all = causes.join(": ");
-    if all.contains("component model async") || all.contains("async") && all.contains("canonical") {
-        return LoadError::new(
-            "uses the asynchronous calls of WASI 0.3, which this gateway does not run: build it with synchronous calls \
-             (JavaScript: `--sync`)",
-        );
-    }
     let named = all.split('`').skip(1).step_by(2).find(|name| name.contains([':', '/']));
     let is_export = all.contains("export") && !all.contains("import");
     let subject = match named {
@@ -225,6 +231,19 @@ pub fn explain_link_error<'a>(causes: impl IntoIterator<Item = &'a str>) -> Load
         "{subject}: build it against the released WIT files of {PACKAGE}@{major}.{minor} and WASI 0.2. The linker says: {}",
         shown(&all)
     ))
+}
+
+fn is_async(function: &CanonicalFunction) -> bool {
+    match function {
+        CanonicalFunction::Lift { options, .. } | CanonicalFunction::Lower { options, .. } => {
+            options.contains(&CanonicalOption::Async)
+        }
+        CanonicalFunction::ResourceNew { .. }
+        | CanonicalFunction::ResourceDrop { .. }
+        | CanonicalFunction::ResourceRep { .. } => false,
+        // Everything else is about tasks, streams, futures and threads.
+        _ => true,
+    }
 }
 
 /// Whether a core instance is linked with the shared libraries of CPython.

@@ -58,6 +58,15 @@ impl Builder {
         self.section(1, b"\0asm\x01\0\0\0").section(2, &link)
     }
 
+    /// Imports a function and calls it asynchronously.
+    fn calling_asynchronously(mut self) -> Self {
+        let at = self.1;
+        self.1 += 1;
+        self.section(7, &[1, 0x43, 0, 1, 0])
+            .section(10, &[1, 0, 1, b'f', 1, at])
+            .section(8, &[1, 1, 0, 0, 1, 6])
+    }
+
     pub(crate) fn bytes(self) -> Vec<u8> {
         self.0
     }
@@ -202,6 +211,12 @@ fn cpython_may_import_the_sockets_it_always_imports() {
         .export(RESPONSE)
         .linked_with("libc.so");
     assert_eq!(checked(other).unwrap_err().lines().count(), 1, "one fault for all of wasi:sockets");
+}
+
+#[test]
+fn asynchronous_calls_are_told_of() {
+    let error = checked(Builder::new().calling_asynchronously()).unwrap_err();
+    assert!(error.contains("uses the asynchronous calls of WASI 0.3"), "{error}");
 }
 
 #[test]
