@@ -194,6 +194,7 @@ impl Bench {
             )
             .expect("open access"),
             readiness: Arc::new(NoComponents),
+            plugins: witgate::http::plugins::none(),
             tools_settled: tokio::sync::watch::channel(true).1,
             server: witgate::http::ServerConfig::default(),
             limits: witgate::http::LimitsConfig::default(),

@@ -27,12 +27,14 @@ use crate::access::{Access, FixedPolicies};
 use crate::chat::ChatEngine;
 use crate::http::{App, Parts, Server};
 use crate::llm::{ModelDirectory, Models};
+use crate::plugin_host::PluginHost;
 use crate::response::NoProcessors;
 use crate::sessions::memory::MemoryStore;
 use crate::sessions::sqlite::SqliteStore;
 use crate::sessions::{self, SessionStore, StoreKind};
 use crate::tools::ToolRegistry;
 use crate::tools::mcp::{McpServers, ServerState};
+use crate::tools::wasm::WasmTools;
 
 /// Everything but a port. Dropping it stops the MCP servers without waiting; [`Self::close`] waits.
 pub struct Gateway {
@@ -40,6 +42,7 @@ pub struct Gateway {
     models: Arc<Models>,
     tools: Arc<ToolRegistry>,
     mcp: Arc<McpServers>,
+    plugins: Arc<PluginHost>,
     chat_is_open: bool,
     /// What works in the background as long as the gateway lives.
     _tasks: Vec<AbortOnDropHandle<()>>,
@@ -57,8 +60,11 @@ pub async fn build(config: Config) -> anyhow::Result<Gateway> {
     let chat_is_open = access.chat_is_open();
     let store = open_store(config.sessions.clone(), &config.data_dir).await?;
     let models = Arc::new(Models::new(config.llm, |name| config.llm_env.get(name).cloned())?);
+    let plugins = PluginHost::start(config.plugins, config.variables, config.data_dir.clone()).await?;
+    let plugins = Arc::new(plugins);
     let mcp = Arc::new(McpServers::start(config.mcp_servers, config.tools.mcp.clone()));
-    let tools = Arc::new(ToolRegistry::new(config.tools, mcp.sources()));
+    let wasm_tools = Arc::new(WasmTools::new(plugins.folder()));
+    let tools = Arc::new(ToolRegistry::with_newcomers(config.tools, mcp.sources(), Some(wasm_tools)));
     let directory: Arc<dyn ModelDirectory> = models.clone();
     let engine = ChatEngine::new(
         config.chat,
@@ -74,17 +80,23 @@ pub async fn build(config: Config) -> anyhow::Result<Gateway> {
         let purge = sessions::purge_regularly(Arc::clone(&store), interval);
         tasks.push(AbortOnDropHandle::new(tokio::spawn(purge)));
     }
-    let readiness = Arc::new(Components { models: models.clone(), mcp: Arc::clone(&mcp), sessions: store });
+    let readiness = Arc::new(Components {
+        models: models.clone(),
+        mcp: Arc::clone(&mcp),
+        plugins: Arc::clone(&plugins),
+        sessions: store,
+    });
     let app = App::new(Parts {
         engine,
         access,
         readiness,
+        plugins: plugins.clone(),
         tools_settled,
         server: config.server,
         limits: config.limits,
         cors: config.cors,
     })?;
-    Ok(Gateway { app, models, tools, mcp, chat_is_open, _tasks: tasks })
+    Ok(Gateway { app, models, tools, mcp, plugins, chat_is_open, _tasks: tasks })
 }
 
 impl Gateway {
@@ -110,6 +122,12 @@ impl Gateway {
     #[must_use]
     pub fn mcp(&self) -> &McpServers {
         &self.mcp
+    }
+
+    /// The plugins.
+    #[must_use]
+    pub fn plugins(&self) -> &Arc<PluginHost> {
+        &self.plugins
     }
 
     /// Stops the MCP servers and waits until none of their processes is left.

@@ -11,6 +11,7 @@ mod extract;
 mod health;
 mod middleware;
 mod openai;
+pub mod plugins;
 mod router;
 mod server;
 mod simple_chat;

@@ -11,6 +11,7 @@ mod naming;
 mod registry;
 mod schema;
 mod settings;
+pub mod wasm;
 
 #[cfg(test)]
 mod fake;
@@ -59,5 +60,14 @@ pub trait ToolSource: Send + Sync {
     fn tools(&self) -> Vec<Arc<dyn Tool>>;
 
     /// Changes whenever [`Self::tools`] would answer something else: first the tools, then the number.
+    fn changes(&self) -> watch::Receiver<u64>;
+}
+
+/// Providers of tools that may be added while the gateway runs.
+pub trait ToolSources: Send + Sync {
+    /// Those there are now; names are unique.
+    fn sources(&self) -> Vec<Arc<dyn ToolSource>>;
+
+    /// Changes whenever [`Self::sources`], or the tools of one of them, would be something else.
     fn changes(&self) -> watch::Receiver<u64>;
 }

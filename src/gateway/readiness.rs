@@ -1,4 +1,4 @@
-//! What `/readyz` tells: models, MCP servers, sessions. Names and numbers only, since anyone may ask.
+//! What `/readyz` tells: models, MCP servers, plugins, sessions. Names and numbers only, since anyone may ask.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::http::{Component, Health, Readiness};
 use crate::llm::{Models, UpstreamState};
+use crate::plugin_host::{PluginHost, PluginReport, PluginState};
 use crate::sessions::SessionStore;
 use crate::tools::mcp::{McpServers, ServerState, ServerStatus};
 
@@ -15,6 +16,7 @@ use crate::tools::mcp::{McpServers, ServerState, ServerStatus};
 pub(super) struct Components {
     pub(super) models: Arc<Models>,
     pub(super) mcp: Arc<McpServers>,
+    pub(super) plugins: Arc<PluginHost>,
     pub(super) sessions: Arc<dyn SessionStore>,
 }
 
@@ -24,6 +26,7 @@ impl Readiness for Components {
         BTreeMap::from([
             ("models", self.models()),
             ("mcp_servers", self.mcp_servers()),
+            ("plugins", self.plugins()),
             ("sessions", self.sessions().await),
         ])
     }
@@ -49,6 +52,24 @@ impl Components {
         let shown = |server: &ServerStatus| json!({"name": server.name, "state": server.state, "tools": server.tools});
         let servers: Vec<Value> = states.iter().map(shown).collect();
         Component { status, detail: json!({ "servers": servers }) }
+    }
+
+    /// A plugin that fails makes the gateway degraded, and unavailable where the operator or its kind says that nothing
+    /// may pass without it.
+    fn plugins(&self) -> Component {
+        let reports = self.plugins.reports();
+        let catalog = self.plugins.catalog();
+        let fine = |state| matches!(state, PluginState::Serving | PluginState::Disabled);
+        let status = if !catalog.failed_auth.is_empty() || !catalog.missing_required.is_empty() {
+            Health::Unavailable
+        } else if reports.iter().all(|plugin| fine(plugin.status.state)) {
+            Health::Ready
+        } else {
+            Health::Degraded
+        };
+        let shown = |plugin: &PluginReport| json!({"name": plugin.status.name, "state": plugin.status.state});
+        let plugins: Vec<Value> = reports.iter().map(shown).collect();
+        Component { status, detail: json!({ "plugins": plugins }) }
     }
 
     async fn sessions(&self) -> Component {

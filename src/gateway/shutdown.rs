@@ -1,8 +1,12 @@
 //! A gateway as a process of its own: it serves until a signal, drains, and a second signal cuts that short.
 
+use std::sync::Arc;
+
 use anyhow::Context;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Config, listen};
+use crate::plugin_host::PluginHost;
 
 /// How serving came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +24,7 @@ pub enum Ended {
 pub async fn serve(config: Config) -> anyhow::Result<Ended> {
     let mut signals = Signals::watch().context("cannot watch for signals")?;
     let listening = Box::pin(listen(config)).await?;
+    let _reloads = reload_on_hangup(Arc::clone(listening.gateway().plugins()));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let shutdown = async {
         // A dropped sender cannot be: both live in this function.
@@ -38,6 +43,31 @@ pub async fn serve(config: Config) -> anyhow::Result<Ended> {
             Ok(Ended::Forced)
         }
     }
+}
+
+/// Looks at the plugins folder whenever SIGHUP comes, until the handle is dropped.
+fn reload_on_hangup(plugins: Arc<PluginHost>) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        #[cfg(unix)]
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
+            Ok(mut hangups) => {
+                while hangups.recv().await.is_some() {
+                    match plugins.reload().await {
+                        Ok(report) => {
+                            tracing::info!(
+                                generation = report.generation,
+                                "SIGHUP: the plugins folder was looked at"
+                            );
+                        }
+                        Err(error) => tracing::warn!(%error, "SIGHUP: the plugins folder was not looked at"),
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "SIGHUP cannot be watched for; it will end the process"),
+        }
+        #[cfg(not(unix))]
+        drop(plugins);
+    }))
 }
 
 /// The signals that end a process in an orderly way.

@@ -133,6 +133,13 @@ impl ApiError {
             .retry_after(Duration::from_secs(1))
     }
 
+    /// 503: something the request needs is busy or not there for a moment.
+    pub(super) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER_ERROR, message)
+            .with_code("unavailable")
+            .retry_after(Duration::from_secs(5))
+    }
+
     /// 503: the gateway is about to stop.
     pub(super) fn draining() -> Self {
         let message = "the gateway is stopping and takes no new requests; try again in a moment";

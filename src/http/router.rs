@@ -8,7 +8,7 @@ use axum::routing::{get, post};
 use super::error::ApiError;
 use super::middleware::{admission, digest, errors, observe, panic};
 use super::state::App;
-use super::{health, openai, simple_chat};
+use super::{health, openai, plugins, simple_chat};
 
 /// The whole API over `app`.
 pub fn router(app: &App) -> Router {
@@ -19,6 +19,9 @@ pub fn router(app: &App) -> Router {
         .route("/v1/models", get(openai::list_models))
         .route("/v1/models/{*id}", get(openai::get_model))
         .route("/v1/chat/completions", post(openai::completions))
+        .route("/api/v1/plugins", get(plugins::list))
+        .route("/api/v1/plugins/reload", post(plugins::reload))
+        .route("/api/v1/plugins/{name}", get(plugins::get))
         .layer(from_fn_with_state(app.clone(), digest::check))
         .layer(from_fn_with_state(app.clone(), admission::admit));
     let routes = Router::new()

@@ -11,6 +11,7 @@ use tower_http::cors::CorsLayer;
 use super::config::{CorsConfig, LimitsConfig, ServerConfig};
 use super::health::Readiness;
 use super::middleware::cors::{self, CorsError};
+use super::plugins::PluginAdmin;
 use crate::access::Access;
 use crate::chat::ChatEngine;
 use crate::llm::ToolChoice;
@@ -21,6 +22,8 @@ pub struct Parts {
     pub engine: ChatEngine,
     /// Tells who is asking.
     pub access: Access,
+    /// The plugins, for those who look after them.
+    pub plugins: Arc<dyn PluginAdmin>,
     /// Answers `/readyz`.
     pub readiness: Arc<dyn Readiness>,
     /// Becomes true once requests need not wait for tools any longer; a dropped sender counts as true.
@@ -67,6 +70,10 @@ impl App {
 
     pub(super) fn access(&self) -> &Access {
         &self.0.parts.access
+    }
+
+    pub(super) fn plugins(&self) -> &dyn PluginAdmin {
+        self.0.parts.plugins.as_ref()
     }
 
     pub(super) fn readiness(&self) -> &dyn Readiness {

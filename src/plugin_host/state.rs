@@ -13,7 +13,7 @@ use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::bindings::{EveryPlugin, witgate};
-use super::egress::{CallEgress, PluginEgress};
+use super::egress::{self, CallEgress, PluginEgress};
 use super::files::Folders;
 use super::key_value::{KeyValueStore, StoreError};
 use super::limits::{InstanceLimits, MAX_RESOURCES};
@@ -100,7 +100,7 @@ impl HostState {
 pub(super) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     EveryPlugin::add_to_linker::<HostState, HasSelf<HostState>>(linker, |state| state)?;
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
-    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    egress::add_to_linker(linker)?;
     wasmtime_wasi_config::add_to_linker(linker, |state| WasiConfig::from(&state.shared.wasi_config))?;
     Ok(())
 }

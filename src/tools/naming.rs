@@ -20,7 +20,7 @@ const MAX_REMEMBERED: usize = 10_000;
 /// Stands between the server's and the tool's name.
 const SEPARATOR: &str = "__";
 
-/// Gives names to the tools of a fixed list of servers.
+/// Gives names to the tools of a list of servers that only grows.
 pub(super) struct Namer {
     servers: Vec<ServerNames>,
 }
@@ -52,13 +52,17 @@ struct KnownTool {
 impl Namer {
     /// A namer for servers in configuration order.
     pub(super) fn new<'a>(servers: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut prefixes = HashSet::new();
-        let servers = servers.into_iter().map(|server| {
-            let prefix = unique(&fit(server), server, &prefixes);
-            prefixes.insert(prefix.clone());
-            ServerNames { server: server.to_owned(), prefix, tools: Vec::new(), by_raw: HashMap::new() }
-        });
-        Self { servers: servers.collect() }
+        let mut namer = Self { servers: Vec::new() };
+        servers.into_iter().for_each(|server| namer.add(server));
+        namer
+    }
+
+    /// Adds a server after the others. Names already given stay.
+    pub(super) fn add(&mut self, server: &str) {
+        let prefixes: HashSet<String> = self.servers.iter().map(|server| server.prefix.clone()).collect();
+        let prefix = unique(&fit(server), server, &prefixes);
+        let server = server.to_owned();
+        self.servers.push(ServerNames { server, prefix, tools: Vec::new(), by_raw: HashMap::new() });
     }
 
     /// Names what each server offers now (its own tool names, in the servers' order). An empty list is a server that

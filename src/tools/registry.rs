@@ -15,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info};
 
 use self::build::Builder;
-use super::{Config, RegisteredTool, ToolSource};
+use super::{Config, RegisteredTool, ToolSource, ToolSources};
 
 /// The tools there are now. Dropping it ends its task.
 pub struct ToolRegistry {
@@ -40,9 +40,23 @@ impl ToolRegistry {
     /// Outside of a tokio runtime.
     #[must_use]
     pub fn new(config: Config, sources: Vec<Arc<dyn ToolSource>>) -> Self {
+        Self::with_newcomers(config, sources, None)
+    }
+
+    /// As [`Self::new`], with sources that come and go after the fixed ones.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn with_newcomers(
+        config: Config,
+        sources: Vec<Arc<dyn ToolSource>>,
+        newcomers: Option<Arc<dyn ToolSources>>,
+    ) -> Self {
         // Subscribed before the first look, so that no change falls between.
-        let changes = sources.iter().map(|source| source.changes()).collect();
-        let mut builder = Builder::new(config, sources);
+        let mut changes: Vec<_> = sources.iter().map(|source| source.changes()).collect();
+        changes.extend(newcomers.iter().map(|newcomers| newcomers.changes()));
+        let mut builder = Builder::new(config, sources, newcomers);
         let first = builder.build(&ToolSnapshot::default()).unwrap_or_default();
         let versions = watch::Sender::new(first.version);
         let receiver = versions.subscribe();

@@ -71,6 +71,7 @@ impl Setup {
             engine,
             access: Access::new(&access, key.as_ref(), Arc::new(FixedPolicies(Arc::new(policies)))).unwrap(),
             readiness: Arc::new(Ready(self.health)),
+            plugins: crate::http::plugins::none(),
             tools_settled: self.tools_settled,
             server: self.server,
             limits: self.limits,

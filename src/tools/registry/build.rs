@@ -15,12 +15,13 @@ use crate::tools::invoke::{Gates, Limits, RegisteredTool, Schemas};
 use crate::tools::lowering::function_json;
 use crate::tools::naming::{Namer, ToolNames};
 use crate::tools::schema::Schema;
-use crate::tools::{Config, Tool, ToolOverride, ToolSource};
+use crate::tools::{Config, Tool, ToolOverride, ToolSource, ToolSources};
 
 /// Makes snapshots of what the sources offer.
 pub(super) struct Builder {
     config: Config,
     sources: Vec<Source>,
+    newcomers: Option<Arc<dyn ToolSources>>,
     namer: Namer,
     all_calls: Arc<Semaphore>,
     settles_at: Instant,
@@ -45,18 +46,28 @@ struct Known {
     registered: Option<Arc<RegisteredTool>>,
 }
 
+impl Source {
+    fn new(source: Arc<dyn ToolSource>, config: &Config) -> Self {
+        let calls = gate(config.max_concurrent_calls_per_server);
+        Self { source, calls, known: HashMap::new() }
+    }
+}
+
+fn gate(calls: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(calls.min(Semaphore::MAX_PERMITS)))
+}
+
 impl Builder {
-    pub(super) fn new(config: Config, sources: Vec<Arc<dyn ToolSource>>) -> Self {
-        let gate = |calls: usize| Arc::new(Semaphore::new(calls.min(Semaphore::MAX_PERMITS)));
+    pub(super) fn new(
+        config: Config,
+        sources: Vec<Arc<dyn ToolSource>>,
+        newcomers: Option<Arc<dyn ToolSources>>,
+    ) -> Self {
         let namer = Namer::new(sources.iter().map(|source| source.name()));
-        let per_server = config.max_concurrent_calls_per_server;
-        let sources = sources.into_iter().map(|source| Source {
-            source,
-            calls: gate(per_server),
-            known: HashMap::new(),
-        });
+        let sources = sources.into_iter().map(|source| Source::new(source, &config));
         Self {
             sources: sources.collect(),
+            newcomers,
             namer,
             all_calls: gate(config.max_concurrent_calls),
             settles_at: Instant::now() + Duration::from_millis(config.name_settle_ms),
@@ -72,6 +83,7 @@ impl Builder {
 
     /// The snapshot after `before`; `None` when nothing a caller could see is different.
     pub(super) fn build(&mut self, before: &ToolSnapshot) -> Option<ToolSnapshot> {
+        self.welcome_newcomers();
         let offered: Vec<Vec<Arc<dyn Tool>>> =
             self.sources.iter().map(|source| distinct(source.source.tools(), source.source.name())).collect();
         let raw_names: Vec<Vec<&str>> = offered
@@ -99,6 +111,18 @@ impl Builder {
             && before.tools.len() == tools.len()
             && before.tools.iter().zip(&tools).all(|(old, new)| Arc::ptr_eq(old, new));
         (!is_same).then(|| ToolSnapshot { version: before.version + 1, by_name: index(aliases), tools })
+    }
+
+    /// Takes in sources that were not there before. One that is gone offers no tools and keeps its place, and with it
+    /// the names of its tools.
+    fn welcome_newcomers(&mut self) {
+        let Some(newcomers) = &self.newcomers else { return };
+        for source in newcomers.sources() {
+            if !self.sources.iter().any(|known| known.source.name() == source.name()) {
+                self.namer.add(source.name());
+                self.sources.push(Source::new(source, &self.config));
+            }
+        }
     }
 
     /// Tells the operator of overrides that change nothing, mostly names with a slip of the pen.
