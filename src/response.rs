@@ -13,6 +13,7 @@ mod pipeline;
 #[cfg(test)]
 mod tests;
 pub mod text_tool_calls;
+pub mod wasm;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -121,6 +121,7 @@ impl Plugin {
             Ok(Ok(Err(error))) => {
                 let kind = match error {
                     wit::Error::RetryAfter(seconds) => PluginErrorKind::RetryAfter(seconds),
+                    wit::Error::Denied(_) => PluginErrorKind::Denied,
                     _ => PluginErrorKind::Guest,
                 };
                 Err(PluginError::new(&self.shared.name, kind, cut(&convert::error_words(&error))))

@@ -35,6 +35,8 @@ pub struct PluginError {
 pub enum PluginErrorKind {
     /// The plugin itself answered with an error.
     Guest,
+    /// The plugin says that the caller may not do this.
+    Denied,
     /// The plugin asked the caller to come back later.
     RetryAfter(u32),
     /// A bug in the plugin: it trapped, or broke the rules of the interface.
@@ -63,6 +65,7 @@ impl PluginErrorKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Guest => "guest",
+            Self::Denied => "denied",
             Self::RetryAfter(_) => "retry_after",
             Self::Trap => "trap",
             Self::Timeout => "timeout",
@@ -83,7 +86,7 @@ impl PluginError {
     #[must_use]
     pub fn for_callers(&self) -> String {
         let what = match self.kind {
-            PluginErrorKind::Guest => return self.to_string(),
+            PluginErrorKind::Guest | PluginErrorKind::Denied => return self.to_string(),
             PluginErrorKind::RetryAfter(seconds) => format!("is busy; try again in {seconds} s"),
             PluginErrorKind::Timeout => "took too long".to_owned(),
             PluginErrorKind::Overloaded => "has too many calls at once; try again".to_owned(),
