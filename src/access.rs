@@ -14,6 +14,7 @@ mod error;
 mod identity;
 mod policy;
 mod scope;
+mod wasm_policy;
 
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub use error::AccessError;
 pub use identity::{Credential, Door};
 pub use policy::{AuthPolicy, FixedPolicies, PolicyError, PolicySet, PolicySource};
 pub use scope::AccessScope;
+pub use wasm_policy::WasmPolicies;
 
 use self::identity::{Identified, Identity};
 use crate::config::secret::Secret;

@@ -23,7 +23,7 @@ use tokio_util::task::AbortOnDropHandle;
 pub use self::config::{Config, DATA_DIR};
 use self::readiness::Components;
 pub use self::shutdown::{Ended, serve};
-use crate::access::{Access, FixedPolicies};
+use crate::access::{Access, WasmPolicies};
 use crate::chat::ChatEngine;
 use crate::http::{App, Parts, Server};
 use crate::llm::{ModelDirectory, Models};
@@ -56,12 +56,14 @@ pub async fn build(config: Config) -> anyhow::Result<Gateway> {
     install_tls_provider();
     files::raise_open_files_limit();
     // Whatever can fail comes before the MCP servers, so that no child is started for nothing.
-    let access = Access::new(&config.access, config.api_key.as_ref(), Arc::new(FixedPolicies::default()))?;
-    let chat_is_open = access.chat_is_open();
     let store = open_store(config.sessions.clone(), &config.data_dir).await?;
     let models = Arc::new(Models::new(config.llm, |name| config.llm_env.get(name).cloned())?);
     let plugins = PluginHost::start(config.plugins, config.variables, config.data_dir.clone()).await?;
     let plugins = Arc::new(plugins);
+    // The plugins are there before the port is served, so that no request gets past a policy that is still being loaded.
+    let policies = Arc::new(WasmPolicies::new(plugins.folder()));
+    let access = Access::new(&config.access, config.api_key.as_ref(), policies)?;
+    let chat_is_open = access.chat_is_open();
     let mcp = Arc::new(McpServers::start(config.mcp_servers, config.tools.mcp.clone()));
     let wasm_tools = Arc::new(WasmTools::new(plugins.folder()));
     let tools = Arc::new(ToolRegistry::with_newcomers(config.tools, mcp.sources(), Some(wasm_tools)));

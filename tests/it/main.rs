@@ -8,6 +8,7 @@
     reason = "a test that cannot go on has failed, and says so"
 )]
 
+mod access_policies;
 mod bad_input;
 mod chat;
 mod cli;
@@ -15,6 +16,9 @@ mod cli;
 mod cli_terminal;
 mod client_tools;
 mod clients;
+#[path = "../support/component.rs"]
+#[allow(dead_code, reason = "what one kind of test uses, another may not")]
+mod component;
 mod examples;
 mod faults;
 mod harness;

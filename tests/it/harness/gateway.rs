@@ -130,6 +130,11 @@ impl Builder {
             .env("DEFAULT_MODEL", "m1")
     }
 
+    /// Its folder, for files that have to be there before it starts.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// More lines for `gateway.toml`.
     pub(crate) fn config(mut self, toml: &str) -> Self {
         self.config.push_str(toml);
