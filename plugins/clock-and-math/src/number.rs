@@ -16,8 +16,8 @@ const WORKING_DIGITS: i64 = 50;
 const SHOWN_DIGITS: i64 = 34;
 /// A finite decimal fraction with more places than this is shown rounded.
 const MAX_SHOWN_PLACES: u32 = 100;
-/// Longest fractional exponent's denominator: `x^(1/366)` is a daily rate.
-const MAX_ROOT: u32 = 366;
+/// Largest denominator of an exponent: enough for monthly rates over ten years, and every such root takes milliseconds.
+const MAX_ROOT: u32 = 120;
 
 /// A number and whether it is what the expression says to the last digit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,7 +162,9 @@ impl Number {
         let exact = self.exact && exponent.exact;
         if !exponent.value.is_integer() {
             let root = exponent.value.denom().to_u32().filter(|root| *root <= MAX_ROOT);
-            let root = root.ok_or("the exponent must be a whole number or a simple fraction such as 1/12")?;
+            let root = root.ok_or_else(|| {
+                format!("the exponent must be a whole number or a fraction such as 1/12, with a denominator up to {MAX_ROOT}")
+            })?;
             let raised = self.to_whole_power(exponent.value.numer())?;
             return raised.root(root).map(|result| Self { exact: result.exact && exact, ..result });
         }
