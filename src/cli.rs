@@ -90,7 +90,7 @@ async fn dispatch(arguments: Arguments, terminal: Terminal) -> anyhow::Result<Ou
         Some(Command::Chat(args)) => chat::run(&args, &global, terminal).await,
         Some(Command::Check(args)) => check::run(&args, &global, terminal).await,
         Some(Command::Tools(args)) => tools::run(&args, &global, terminal).await,
-        Some(Command::Plugin(args)) => plugin::run(&args, terminal).await,
+        Some(Command::Plugin(args)) => plugin::run(&args, &global, terminal).await,
     }
 }
 

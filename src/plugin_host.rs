@@ -24,6 +24,7 @@ mod reply_guest;
 mod state;
 mod stats;
 pub mod stdio;
+pub mod trial;
 mod watcher;
 
 #[cfg(test)]

@@ -116,7 +116,7 @@ pub(super) enum Command {
     ///
     /// Starts the servers of servers_config.json for it and stops them again; no model is asked.
     Tools(ToolsArgs),
-    /// Make and build plugins
+    /// Make, build, check and try plugins, or list them
     ///
     /// A plugin is a WebAssembly component: it processes replies, decides who may do what, or brings tools.
     Plugin(PluginArgs),

@@ -174,6 +174,18 @@ impl Client {
         Ok(body["messages"].as_array().map_or(0, Vec::len))
     }
 
+    /// Its plugins, as it tells of them.
+    ///
+    /// # Errors
+    /// When the gateway does not answer, or has no such list.
+    pub(super) async fn plugins(&self) -> anyhow::Result<Vec<Value>> {
+        let mut body = self.get("api/v1/plugins").await?;
+        match body["plugins"].take() {
+            Value::Array(plugins) => Ok(plugins),
+            _ => bail!("{} did not answer with its plugins; is it an older gateway?", self.base),
+        }
+    }
+
     async fn get(&self, path: &str) -> anyhow::Result<Value> {
         let asked = async {
             let response = self.ask(self.http.get(self.at(path))).await?;

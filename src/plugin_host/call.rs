@@ -89,7 +89,7 @@ impl Plugin {
             Ok(UpdateDeadline::Yield(1))
         });
         if self.host.counts_fuel {
-            let fuel = self.shared.manifest.limits.fuel.unwrap_or(u64::MAX);
+            let fuel = self.most_fuel();
             // The engine counts fuel, so setting it cannot fail.
             let _counted = store.set_fuel(fuel);
         }
@@ -129,8 +129,16 @@ impl Plugin {
             Ok(Err(error)) => Err(self.explain(&error, store, limit)),
             Err(_elapsed) => Err(PluginError::timeout(&self.shared.name, limit)),
         };
+        if let Ok(left) = store.get_fuel() {
+            self.shared.stats.record_fuel(self.most_fuel().saturating_sub(left));
+        }
         self.remember(answer.as_ref().err(), store.data().limits.memory_bytes(), took);
         answer
+    }
+
+    /// Fuel of one call, where fuel is counted.
+    fn most_fuel(&self) -> u64 {
+        self.shared.manifest.limits.fuel.unwrap_or(u64::MAX)
     }
 
     /// Counts an outcome, tells the circuit breaker, and logs a failure.

@@ -1,7 +1,7 @@
 //! The plugins of a gateway: one engine, one drop folder, and what is told about each plugin in it.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
@@ -64,8 +64,7 @@ impl PluginHost {
             max_memory_bytes: usize::try_from(config.max_instance_memory_mb << 20).unwrap_or(usize::MAX),
             count_fuel: false,
         };
-        let mut protected = vec![("the plugins folder", config.dir.clone()), ("the data folder", data_dir)];
-        protected.extend(config.cache_dir.clone().map(|dir| ("the folder for compiled plugins", dir)));
+        let protected = protected_folders(&config, &data_dir);
         let core = Arc::new(HostCore::new(&settings, protected)?);
         let builder = Builder { core, lasting: Mutex::default() };
         let (folder, watching) = PluginFolder::open(config, variables, builder).await;
@@ -118,6 +117,14 @@ impl PluginHost {
     pub async fn reload(&self) -> Result<ReloadReport, ReloadError> {
         self.folder.reload().await
     }
+}
+
+/// The gateway's own folders, which no plugin is granted, with what they are.
+pub(super) fn protected_folders(config: &Config, data_dir: &Path) -> Vec<(&'static str, PathBuf)> {
+    let mut folders =
+        vec![("the plugins folder", config.dir.clone()), ("the data folder", data_dir.to_owned())];
+    folders.extend(config.cache_dir.clone().map(|dir| ("the folder for compiled plugins", dir)));
+    folders
 }
 
 impl Grants {

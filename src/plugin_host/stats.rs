@@ -24,6 +24,7 @@ pub(super) struct PluginStats {
 struct Details {
     errors: BTreeMap<&'static str, u64>,
     micros: Option<Histogram<u32>>,
+    last_fuel: Option<u64>,
 }
 
 /// The counters at one moment.
@@ -41,6 +42,9 @@ pub struct StatsSnapshot {
     pub p99_us: u64,
     /// Linear memory of the largest instance so far, in bytes.
     pub memory_high_water_bytes: usize,
+    /// Fuel that the last call or streamed reply used; where fuel is counted, which a gateway does not do.
+    #[serde(skip)]
+    pub last_fuel: Option<u64>,
 }
 
 /// Counts one running call until it is dropped.
@@ -54,7 +58,7 @@ impl Default for PluginStats {
             calls: AtomicU64::new(0),
             running: AtomicUsize::new(0),
             memory_high_water: AtomicUsize::new(0),
-            details: Mutex::new(Details { errors: BTreeMap::new(), micros }),
+            details: Mutex::new(Details { errors: BTreeMap::new(), micros, last_fuel: None }),
         }
     }
 }
@@ -80,6 +84,11 @@ impl PluginStats {
         }
     }
 
+    /// Records the fuel of a call, or of a streamed reply so far.
+    pub(super) fn record_fuel(&self, used: u64) {
+        self.details.lock().unwrap_or_else(PoisonError::into_inner).last_fuel = Some(used);
+    }
+
     /// Records a call that was refused before it began.
     pub(super) fn record_refusal(&self, kind: PluginErrorKind) {
         let mut details = self.details.lock().unwrap_or_else(PoisonError::into_inner);
@@ -97,6 +106,7 @@ impl PluginStats {
             p50_us: quantile(0.5),
             p99_us: quantile(0.99),
             memory_high_water_bytes: self.memory_high_water.load(Ordering::Relaxed),
+            last_fuel: details.last_fuel,
         }
     }
 }

@@ -7,7 +7,7 @@
 
 #include "response_processor.h"
 
-static const char REPLACEMENT[] = "[e-mail]";
+static const char DEFAULT_REPLACEMENT[] = "[e-mail]";
 
 // A text that grows.
 typedef struct {
@@ -28,6 +28,17 @@ static void append(buffer_t *to, const void *bytes, size_t len) {
 static bool in_local_part(uint8_t c) { return isalnum(c) || c == '.' || c == '+' || c == '-' || c == '_'; }
 static bool in_domain(uint8_t c) { return isalnum(c) || c == '.' || c == '-'; }
 
+// Appends what takes an address's place. From the operator's file: values are JSON text, here a string without escapes.
+static void append_replacement(buffer_t *to) {
+  response_processor_string_t key, value;
+  response_processor_string_set(&key, "replacement");
+  if (witgate_plugin_config_get(&key, &value) && value.len >= 2 && value.ptr[0] == '"') {
+    append(to, value.ptr + 1, value.len - 2);
+  } else {
+    append(to, DEFAULT_REPLACEMENT, strlen(DEFAULT_REPLACEMENT));
+  }
+}
+
 // Appends `text` with every address replaced.
 static void redact(buffer_t *to, const uint8_t *text, size_t len) {
   size_t copied = 0;
@@ -40,7 +51,7 @@ static void redact(buffer_t *to, const uint8_t *text, size_t len) {
     bool has_dot = end > at + 2 && memchr(text + at + 2, '.', end - at - 2) != NULL;
     if (start == at || !has_dot) continue;
     append(to, text + copied, start - copied);
-    append(to, REPLACEMENT, strlen(REPLACEMENT));
+    append_replacement(to);
     copied = end;
   }
   append(to, text + copied, len - copied);

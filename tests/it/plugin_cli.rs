@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What a command left.
 #[derive(Debug)]
@@ -103,34 +103,141 @@ fn made(language: &str, kind: &str) -> Option<tempfile::TempDir> {
         "auth" => ("auth-policy", "auth"),
         _ => ("tool-provider", "tools"),
     };
-    assert_eq!(report["worlds"], serde_json::json!([world]), "{report:#}");
-    assert_eq!(report["exports"], serde_json::json!([format!("witgate:plugin/{interface}@0.1.0")]));
+    assert_eq!(report["worlds"], json!([world]), "{report:#}");
+    assert_eq!(report["exports"], json!([format!("witgate:plugin/{interface}@0.1.0")]));
     let size = fs::metadata(folder.path().join("sample/sample.wasm")).unwrap().len();
     assert_eq!(report["size_bytes"], size);
     Some(folder)
 }
 
-fn all_kinds(language: &str) {
-    for kind in ["response", "stream", "auth", "tools"] {
-        if made(language, kind).is_none() {
-            return;
+/// Makes, builds and runs the examples of a language with their sample inputs and operator's files.
+fn from_new_to_run(language: &str, kinds: &[&str]) {
+    for kind in kinds {
+        let Some(folder) = made(language, kind) else { return };
+        let sample = folder.path().join("sample");
+        let readme = fs::read_to_string(sample.join("README.md")).unwrap();
+        let line = readme.lines().find(|line| line.starts_with("witgate plugin run ")).unwrap();
+        let mut words: Vec<&str> = line.split_whitespace().skip(1).collect();
+        words.push("--json");
+        let report = witgate(&sample, &words).succeeded().json();
+        let cost = &report["cost"];
+        assert!(cost["fuel"].as_u64().unwrap() > 1000, "{report:#}");
+        assert!(cost["memory_bytes"].as_u64().unwrap() > 0, "{report:#}");
+        let answer = &report["answer"];
+        match *kind {
+            "response" => assert_eq!(
+                *answer,
+                json!({"action": "replace", "text": "Write to [hidden], or call us."}),
+                "{language}"
+            ),
+            "stream" => assert_eq!(streamed_text(answer), "Write to [hidden], or call us.", "{language}"),
+            "auth" => assert_eq!((&answer["decision"], &answer["status"]), (&json!("deny"), &json!(403))),
+            _ => assert_eq!(answer["structuredContent"], json!({"words": 5}), "{language}"),
         }
     }
 }
 
+/// Everything that a stream processor let go of, in order.
+fn streamed_text(answer: &Value) -> String {
+    let pushed = answer["pushed"].as_array().unwrap().iter();
+    let all = pushed.chain([&answer["finished"]]).flat_map(|part| part["deltas"].as_array().unwrap());
+    all.map(|delta| delta["text"].as_str().unwrap()).collect()
+}
+
 #[test]
 fn javascript() {
-    all_kinds("js");
+    from_new_to_run("js", &["response", "stream", "auth", "tools"]);
 }
 
 #[test]
 fn python() {
-    all_kinds("python");
+    // Compiling CPython takes long in a test build; the kinds differ only in what is imported.
+    from_new_to_run("python", &["response", "stream"]);
 }
 
 #[test]
 fn c() {
-    all_kinds("c");
+    from_new_to_run("c", &["response", "stream", "auth", "tools"]);
+}
+
+#[test]
+fn rust() {
+    from_new_to_run("rust", &["response", "stream", "auth", "tools"]);
+}
+
+/// The committed component of an example plugin.
+fn example() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins/dist/examples/redact-email.wasm")
+}
+
+#[test]
+fn check_says_why_a_component_would_not_be_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, content: &[u8]| fs::write(folder.path().join(name), content).unwrap();
+    fs::copy(example(), folder.path().join("good.wasm")).unwrap();
+    let good = witgate(folder.path(), &["plugin", "check", "good.wasm", "--json"]).succeeded().json();
+    assert_eq!((&good[0]["ok"], &good[0]["exports"]), (&json!(true), &json!(["response"])), "{good:#}");
+
+    write("module.wasm", b"\0asm\x01\0\0\0");
+    write("noise.wasm", &[7; 4096]);
+    let bytes = fs::read(example()).unwrap();
+    write("short.wasm", &bytes[..bytes.len() / 2]);
+    write("other.wasm", b"\0asm\x0d\0\x01\0");
+    fs::copy(example(), folder.path().join("wrong.wasm")).unwrap();
+    write("wrong.toml", b"enabled = true\ncolour = 1\n");
+    let reasons = [
+        ("module.wasm", "core module"),
+        ("noise.wasm", "not"),
+        ("short.wasm", "incomplete"),
+        ("other.wasm", "no plugin"),
+        ("wrong.wasm", "colour"),
+        ("missing.wasm", "cannot read"),
+    ];
+    for (file, reason) in reasons {
+        let checked = witgate(folder.path(), &["plugin", "check", file, "--json"]);
+        assert_eq!(checked.code, Some(1), "{file}: {checked:?}");
+        let problems = checked.json()[0]["problems"].to_string();
+        assert!(problems.contains(reason), "{file}: {problems}");
+    }
+    let several = witgate(folder.path(), &["plugin", "check", "module.wasm", "good.wasm"]);
+    assert!(several.code == Some(1) && several.out.contains("good.wasm: ok"), "{several:?}");
+}
+
+#[test]
+fn run_names_what_is_wrong_with_the_call() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(example(), folder.path().join("redact.wasm")).unwrap();
+    fs::write(folder.path().join("bad.json"), "{\"txt\": 1}").unwrap();
+    fs::write(folder.path().join("call.json"), "{\"name\": \"x\"}").unwrap();
+    let run = |hook: &str, input: &[&str]| {
+        let line = ["plugin", "run", "redact.wasm", "--hook", hook];
+        witgate(folder.path(), &[&line[..], input].concat())
+    };
+    run("process-llm-response", &[]).failed(&["needs an input"]);
+    run("process-llm-response", &["--input", "bad.json"]).failed(&["bad.json", "`txt`", "finish_reason"]);
+    run("process-llm-response", &["--input", "none.json"]).failed(&["none.json", "cannot read"]);
+    run("call-tool", &["--input", "call.json"]).failed(&["does not export `tools`", "response"]);
+    let body = json!({"choices": [{"message": {"content": "ann@example.org"}, "finish_reason": "stop"}]});
+    fs::write(folder.path().join("body.json"), body.to_string()).unwrap();
+    let answered = run("process-llm-response", &["--input", "body.json"]).succeeded();
+    assert!(answered.json()["text"].as_str().is_some_and(|text| !text.contains('@')), "{answered:?}");
+    assert!(answered.err.contains("units of fuel"), "{answered:?}");
+}
+
+#[test]
+fn list_shows_the_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let empty = witgate(folder.path(), &["plugin", "list"]).succeeded();
+    assert!(empty.out.contains("There are no plugins"), "{}", empty.out);
+    let plugins = folder.path().join("plugins");
+    fs::create_dir(&plugins).unwrap();
+    fs::copy(example(), plugins.join("redact.wasm")).unwrap();
+    fs::write(plugins.join("noise.wasm"), "noise").unwrap();
+    fs::write(plugins.join(".half.wasm"), "half").unwrap();
+    let listed = witgate(folder.path(), &["plugin", "list", "--json"]).succeeded().json();
+    let rows: Vec<(&Value, &Value)> =
+        listed.as_array().unwrap().iter().map(|plugin| (&plugin["name"], &plugin["state"])).collect();
+    assert_eq!(rows, [(&json!("noise"), &json!("failed")), (&json!("redact"), &json!("ok"))]);
 }
 
 #[test]
@@ -177,7 +284,12 @@ fn wrong_names_and_folders_are_refused_with_what_to_do() {
 #[test]
 fn a_missing_tool_is_named_with_the_way_to_get_it() {
     let folder = tempfile::tempdir().unwrap();
-    let hints = [("js", "Node.js"), ("python", "Python 3"), ("c", "apt install clang lld wasi-libc")];
+    let hints = [
+        ("js", "Node.js"),
+        ("rust", "rustup target add"),
+        ("python", "Python 3"),
+        ("c", "apt install clang lld wasi-libc"),
+    ];
     for (language, hint) in hints {
         witgate(folder.path(), &["plugin", "new", language, "--lang", language]).succeeded();
         let mut build = command(folder.path(), &["plugin", "build", language]);

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use wasmparser::{ComponentExternalKind, Parser, Payload};
 
 use crate::componentize::{componentize, with_custom_section};
-use crate::guest_toolchain::{Job, Toolchain};
+use crate::guest_toolchain::{Job, Toolchain, modules};
 use crate::sources::{self, Guest};
 
 /// Builds the guests of these names, or those that are older than their sources where there are no names.
@@ -41,15 +41,18 @@ fn build(root: &Path, guests: &[&Guest]) -> Result<()> {
     };
     println!("compiling {} guests with {}", guests.len(), toolchain.version());
     // One run of cargo for each: the features of a dependency must not depend on what else is built.
+    let folder = root.join("plugins");
     for guest in guests {
-        let modules = toolchain.compile(&Job {
-            folder: &root.join("plugins"),
+        let job = Job {
+            folder: &folder,
             shown_as: "plugins",
             packages: &[&guest.name],
             target_folder: &target_folder,
             locked: false,
-        })?;
-        let file = modules.join(format!("{}.wasm", guest.name.replace('-', "_")));
+        };
+        let status = toolchain.command(&job)?.status().context("cannot run cargo")?;
+        ensure!(status.success(), "cargo could not compile the guest; its messages are above");
+        let file = modules(&job).join(format!("{}.wasm", guest.name.replace('-', "_")));
         let module = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let component = componentize(&module).with_context(|| format!("guest {}", guest.name))?;
         // After the build, which may have brought Cargo.lock up to date.

@@ -3,6 +3,7 @@
 mod c;
 mod javascript;
 mod python;
+mod rust;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use super::args::BuildArgs;
+use super::componentize::with_custom_section;
 use super::project::{Language, Project};
 use super::report;
 use crate::cli::terminal::Terminal;
@@ -36,6 +38,7 @@ pub(super) async fn run(args: &BuildArgs, terminal: Terminal) -> anyhow::Result<
         component = Box::pin(builder.component()) => component?,
         signal = signals::any() => return signal,
     };
+    let component = described(component, &project);
     write(&output, &component)?;
     report::built(&output, &component, args.json, terminal)
 }
@@ -43,6 +46,7 @@ pub(super) async fn run(args: &BuildArgs, terminal: Terminal) -> anyhow::Result<
 impl Builder<'_> {
     async fn component(&self) -> anyhow::Result<Vec<u8>> {
         match self.project.language {
+            Language::Rust => self.rust().await,
             Language::JavaScript => self.javascript().await,
             Language::Python => self.python().await,
             Language::C => self.c().await,
@@ -56,6 +60,16 @@ impl Builder<'_> {
             .tempdir_in(&self.project.folder)
             .with_context(|| format!("cannot write into `{}`", self.project.folder.display()))
     }
+}
+
+/// The component with what `plugin.toml` says of it, where a gateway looks for that.
+fn described(mut component: Vec<u8>, project: &Project) -> Vec<u8> {
+    for (section, text) in [("version", &project.version), ("description", &project.description)] {
+        if let Some(text) = text {
+            component = with_custom_section(component, section, text.as_bytes());
+        }
+    }
+    component
 }
 
 /// Puts the file in its place as a whole: a gateway may be watching the folder.

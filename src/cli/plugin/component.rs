@@ -41,14 +41,11 @@ pub(super) fn write_c_bindings(wit: &Path, world: &str, into: &Path) -> anyhow::
     Ok(())
 }
 
-/// The component for a core module that was made with WIT bindings. A component stays as it is.
+/// The component for a core module that was made with WIT bindings.
 ///
 /// # Errors
 /// When the module was not made for WIT, or imports what no adapter knows.
 pub(super) fn from_module(module: &[u8]) -> anyhow::Result<Vec<u8>> {
-    if wasmparser::Parser::is_component(module) {
-        return Ok(module.to_vec());
-    }
     let adapter = wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER;
     let encode =
         || ComponentEncoder::default().validate(true).module(module)?.adapter(WASI_MODULE, adapter)?.encode();

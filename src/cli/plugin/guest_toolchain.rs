@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 
 /// The target of all Rust guests: no WASI import unless the guest asks for one.
 pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
@@ -82,11 +82,12 @@ impl Toolchain {
         ask(&self.rustc, &["--version"]).unwrap_or_else(|| "rustc, version unknown".into())
     }
 
-    /// Compiles, and returns the folder with one `.wasm` module per crate. What cargo says goes to standard error.
+    /// The command that compiles; it leaves one `.wasm` module per crate in the folder [`modules`]. What cargo says goes to
+    /// standard error.
     ///
     /// # Errors
-    /// Where cargo cannot be run, or the guest does not compile.
-    pub(crate) fn compile(&self, job: &Job<'_>) -> Result<PathBuf> {
+    /// Where the guest's folder cannot be found.
+    pub(crate) fn command(&self, job: &Job<'_>) -> Result<Command> {
         let mut command = Command::new(&self.cargo);
         command.current_dir(job.folder).args(["build", "--release", "--target", TARGET, "--target-dir"]);
         command.arg(job.target_folder);
@@ -101,9 +102,7 @@ impl Toolchain {
             command.arg("-Zbuild-std=std,panic_abort").env("RUSTC_BOOTSTRAP", "1");
             command.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
         }
-        let status = command.status().with_context(|| format!("cannot run {}", self.cargo.display()))?;
-        ensure!(status.success(), "cargo could not compile the guest; its messages are above");
-        Ok(job.target_folder.join(TARGET).join("release"))
+        Ok(command)
     }
 
     fn flags(&self, job: &Job<'_>) -> Result<Vec<String>> {
@@ -134,6 +133,11 @@ impl Toolchain {
         let linkers = folders(&self.sysroot.join("lib/rustlib"));
         linkers.into_iter().map(|host| host.join("bin/rust-lld")).find(|linker| linker.is_file())
     }
+}
+
+/// Where the compiled modules of a job are.
+pub(crate) fn modules(job: &Job<'_>) -> PathBuf {
+    job.target_folder.join(TARGET).join("release")
 }
 
 /// The first line a program prints, none where it cannot be run.

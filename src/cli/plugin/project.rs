@@ -22,6 +22,8 @@ const MAX_NAME: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Language {
+    /// Rust, with the SDK
+    Rust,
     /// JavaScript, on the QuickJS engine
     #[value(name = "js", alias = "javascript")]
     #[serde(rename = "js")]
@@ -50,6 +52,7 @@ impl Language {
     /// Its name in `plugin.toml` and on the command line.
     pub(super) fn id(self) -> &'static str {
         match self {
+            Self::Rust => "rust",
             Self::JavaScript => "js",
             Self::Python => "python",
             Self::C => "c",
@@ -59,6 +62,7 @@ impl Language {
     /// Its name in sentences.
     pub(super) fn name(self) -> &'static str {
         match self {
+            Self::Rust => "Rust",
             Self::JavaScript => "JavaScript",
             Self::Python => "Python",
             Self::C => "C",
@@ -69,6 +73,7 @@ impl Language {
     fn of_files(folder: &Path) -> Option<Self> {
         let has = |file: &str| folder.join(file).is_file();
         let found = [
+            (Self::Rust, has("Cargo.toml")),
             (Self::JavaScript, has("package.json") || has("plugin.js")),
             (Self::Python, has("requirements.txt") || has("pyproject.toml") || has("plugin.py")),
             (Self::C, has("plugin.c")),
@@ -98,10 +103,14 @@ pub(super) struct Project {
     pub(super) language: Language,
     /// The plugin's name.
     pub(super) name: String,
-    /// The world in `wit/`.
+    /// The world in `wit/`; Rust sources say it themselves.
     pub(super) world: Option<String>,
     /// The main source file, relative to the folder, where the toolchain wants one.
     pub(super) source: Option<String>,
+    /// The plugin's own version.
+    pub(super) version: Option<String>,
+    /// What it does, in a line.
+    pub(super) description: Option<String>,
 }
 
 /// `plugin.toml`
@@ -112,6 +121,8 @@ struct ProjectFile {
     language: Language,
     world: Option<String>,
     source: Option<String>,
+    version: Option<String>,
+    description: Option<String>,
 }
 
 impl Project {
@@ -141,13 +152,15 @@ impl Project {
             name: project.name,
             world: project.world,
             source: project.source,
+            version: project.version,
+            description: project.description,
         })
     }
 
     fn guess(folder: PathBuf) -> anyhow::Result<Self> {
         let Some(language) = Language::of_files(&folder) else {
             bail!(
-                "`{}` is no plugin's folder: there is no {PROJECT_FILE} in it, and no package.json, requirements.txt or \
+                "`{}` is no plugin's folder: there is no {PROJECT_FILE} in it, and no Cargo.toml, package.json, requirements.txt or \
                  plugin.c; `witgate plugin new` makes a folder to start from",
                 folder.display()
             );
@@ -156,7 +169,7 @@ impl Project {
         let name = name.replace(['_', ' ', '.'], "-");
         check_name(&name)
             .with_context(|| format!("the folder's name; give the plugin one in {PROJECT_FILE}"))?;
-        Ok(Self { folder, language, name, world: None, source: None })
+        Ok(Self { folder, language, name, world: None, source: None, version: None, description: None })
     }
 
     /// The folder with the WIT files.
@@ -164,7 +177,7 @@ impl Project {
         self.folder.join("wit")
     }
 
-    /// The world.
+    /// The world, which every language but Rust needs.
     ///
     /// # Errors
     /// When `plugin.toml` does not name one.

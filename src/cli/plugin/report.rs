@@ -4,10 +4,10 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use serde::Serialize;
-use wasmparser::{ComponentExternalKind, Parser, Payload, Validator};
 
 use crate::cli::Outcome;
 use crate::cli::terminal::{Style, Terminal, clean, print};
+use crate::plugin_host::Inspection;
 
 /// The package of the interfaces, as names in components begin.
 const PACKAGE: &str = "witgate:plugin/";
@@ -50,52 +50,30 @@ pub(super) fn built(
 
 impl Built {
     fn read(file: &Path, component: &[u8]) -> anyhow::Result<Self> {
-        Validator::new().validate_all(component).context("the component is not valid")?;
-        let (mut imports, mut exports) = (Vec::new(), Vec::new());
-        let mut depth = 0_usize;
-        for payload in Parser::new(0).parse_all(component) {
-            match payload? {
-                Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
-                Payload::End(_) => depth = depth.saturating_sub(1),
-                Payload::ComponentImportSection(section) if depth == 0 => {
-                    for import in section {
-                        imports.push(import?.name.name.to_owned());
-                    }
-                }
-                Payload::ComponentExportSection(section) if depth == 0 => {
-                    for export in section {
-                        let export = export?;
-                        if export.kind == ComponentExternalKind::Instance {
-                            exports.push(export.name.name.to_owned());
-                        }
-                    }
-                }
-                _ => {}
-            }
-        }
-        exports.retain(|name| name.starts_with(PACKAGE));
-        let worlds: Vec<&str> = exports.iter().filter_map(|name| world(name)).collect();
+        let found = Inspection::read(component)?;
+        let worlds: Vec<&str> = found.exports.names().into_iter().map(world).collect();
         if worlds.is_empty() {
             bail!("it exports none of the interfaces response, response-stream, auth and tools of {PACKAGE}");
         }
+        let exports = found.exported.into_iter().filter(|name| name.starts_with(PACKAGE)).collect();
+        let imports = found.imports;
         Ok(Self { file: file.display().to_string(), size_bytes: component.len(), worlds, exports, imports })
     }
 }
 
 /// The world that has an interface as its export.
-fn world(export: &str) -> Option<&'static str> {
-    match export.strip_prefix(PACKAGE)?.split('@').next()? {
-        "response" => Some("response-processor"),
-        "response-stream" => Some("stream-processor"),
-        "auth" => Some("auth-policy"),
-        "tools" => Some("tool-provider"),
-        _ => None,
+fn world(export: &str) -> &'static str {
+    match export {
+        "response" => "response-processor",
+        "response-stream" => "stream-processor",
+        "auth" => "auth-policy",
+        _ => "tool-provider",
     }
 }
 
 /// A size for people.
 #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
-fn size(bytes: usize) -> String {
+pub(super) fn size(bytes: usize) -> String {
     match bytes {
         0..10_000 => format!("{bytes} bytes"),
         10_000..1_000_000 => format!("{} KB", bytes / 1000),
@@ -104,7 +82,7 @@ fn size(bytes: usize) -> String {
 }
 
 /// Imports of one package together: `wasi:cli/{environment, exit}`. Versions are left out.
-fn grouped(imports: &[String]) -> String {
+pub(super) fn grouped(imports: &[String]) -> String {
     let mut packages: Vec<(&str, Vec<&str>)> = Vec::new();
     for import in imports {
         let name = import.split('@').next().unwrap_or(import);

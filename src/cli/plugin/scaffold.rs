@@ -25,7 +25,11 @@ pub(super) fn run(args: &NewArgs, terminal: Terminal) -> anyhow::Result<Outcome>
     }
     if args.lang == Language::C {
         // Made by every build as well; here for editors.
-        component::write_c_bindings(&folder.join("wit"), args.kind.world(), &folder.join("bindings"))?;
+        component::write_c_bindings(
+            &folder.join(templates::wit_folder(args.lang)),
+            args.kind.world(),
+            &folder.join("bindings"),
+        )?;
     }
     let shown = folder.display().to_string();
     let heading = format!("made {shown}/");
@@ -73,20 +77,19 @@ fn write(file: &Path, content: &str) -> anyhow::Result<()> {
 /// Everything in the folder: path and content.
 fn files(name: &str, language: Language, kind: Kind) -> Vec<(String, String)> {
     let (source, _) = templates::source(language, kind);
-    let (input, _) = templates::input(kind);
-    let mut files: Vec<(String, String)> = templates::WIT
+    let wit = templates::wit_folder(language);
+    let mut files: Vec<(String, String)> = templates::extras(language)
         .iter()
-        .chain(templates::extras(language))
         .chain([
             &templates::source(language, kind),
             &templates::input(kind),
             &("README.md", templates::README),
         ])
         .map(|(path, content)| ((*path).to_owned(), fill(content, name, language, kind)))
+        .chain(templates::WIT.iter().map(|(path, content)| (format!("{wit}/{path}"), (*content).to_owned())))
         .collect();
     files.push((PROJECT_FILE.to_owned(), project_file(name, language, kind, source)));
     files.push((format!("{name}.toml"), operators_file(name, kind)));
-    debug_assert!(files.iter().any(|(path, _)| path == input));
     files
 }
 
@@ -103,21 +106,24 @@ fn fill(text: &str, name: &str, language: Language, kind: Kind) -> String {
         .replace("{{input}}", input)
         .replace("{{run}}", &run_command(name, kind))
         .replace("{{needs}}", templates::needs(language))
+        .replace("{{wit}}", templates::wit_folder(language))
+        .replace("{{dependencies}}", templates::rust_dependencies(kind))
 }
 
 /// The command that tries the plugin with the sample.
 fn run_command(name: &str, kind: Kind) -> String {
     let (hook, (input, _)) = (templates::hook(kind), templates::input(kind));
-    format!("witgate plugin run {name}.wasm --hook {hook} --input {input} --config {name}.toml")
+    format!("witgate plugin run {name}.wasm --hook {hook} --input {input}")
 }
 
 fn project_file(name: &str, language: Language, kind: Kind, source: &str) -> String {
     let mut text = format!(
-        "# Read by `witgate plugin build`.\nname = \"{name}\"\nlanguage = \"{}\"\n# A world of wit/worlds.wit.\n\
-         world = \"{}\"\n",
-        language.id(),
-        kind.world()
+        "# Read by `witgate plugin build`.\nname = \"{name}\"\nversion = \"0.1.0\"\nlanguage = \"{}\"\n",
+        language.id()
     );
+    if language != Language::Rust {
+        text.push_str(&format!("# A world of wit/worlds.wit.\nworld = \"{}\"\n", kind.world()));
+    }
     if matches!(language, Language::JavaScript | Language::Python) {
         text.push_str(&format!("source = \"{source}\"\n"));
     }

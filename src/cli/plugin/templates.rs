@@ -1,4 +1,4 @@
-//! The files that new plugins begin with, as they lie in `templates/` and `wit/` of the repository.
+//! The files that new plugins begin with, as they lie in `templates/`, `wit/` and `plugins/sdk/` of the repository.
 //!
 //! They are part of the program: whoever writes a plugin needs nothing else.
 
@@ -15,11 +15,17 @@ macro_rules! template {
 
 macro_rules! wit {
     ($name:literal) => {
-        (concat!("wit/", $name), include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/wit/", $name)))
+        ($name, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/wit/", $name)))
     };
 }
 
-/// The interfaces between the gateway and plugins.
+macro_rules! sdk {
+    ($path:literal) => {
+        (concat!("sdk/", $path), include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/plugins/sdk/", $path)))
+    };
+}
+
+/// The interfaces between the gateway and plugins; they go into [`wit_folder`].
 pub(super) const WIT: &[File] = &[
     wit!("types.wit"),
     wit!("response.wit"),
@@ -27,6 +33,31 @@ pub(super) const WIT: &[File] = &[
     wit!("tools.wit"),
     wit!("host.wit"),
     wit!("worlds.wit"),
+];
+
+/// The SDK as it lies in the repository, without its copy of the interfaces, and the manifests around it.
+const RUST: &[File] = &[
+    ("Cargo.toml", template!("rust/Cargo.toml")),
+    (".gitignore", "target/\n*.wasm\n"),
+    sdk!("Cargo.toml"),
+    sdk!("README.md"),
+    sdk!("src/auth.rs"),
+    sdk!("src/bindings.rs"),
+    sdk!("src/config.rs"),
+    sdk!("src/http.rs"),
+    sdk!("src/http/send.rs"),
+    sdk!("src/http/url.rs"),
+    sdk!("src/kv.rs"),
+    sdk!("src/lib.rs"),
+    sdk!("src/log.rs"),
+    sdk!("src/redact.rs"),
+    sdk!("src/response.rs"),
+    sdk!("src/runtime.rs"),
+    sdk!("src/secrets.rs"),
+    sdk!("src/stream.rs"),
+    sdk!("src/testing.rs"),
+    sdk!("src/tools.rs"),
+    sdk!("src/types.rs"),
 ];
 
 /// The page that explains the folder.
@@ -48,6 +79,10 @@ pub(super) fn source(language: Language, kind: Kind) -> File {
         (Language::C, Kind::Stream) => ("plugin.c", template!("c/stream.c")),
         (Language::C, Kind::Auth) => ("plugin.c", template!("c/auth.c")),
         (Language::C, Kind::Tools) => ("plugin.c", template!("c/tools.c")),
+        (Language::Rust, Kind::Response) => ("src/lib.rs", template!("rust/response.rs")),
+        (Language::Rust, Kind::Stream) => ("src/lib.rs", template!("rust/stream.rs")),
+        (Language::Rust, Kind::Auth) => ("src/lib.rs", template!("rust/auth.rs")),
+        (Language::Rust, Kind::Tools) => ("src/lib.rs", template!("rust/tools.rs")),
     }
 }
 
@@ -62,7 +97,22 @@ pub(super) fn extras(language: Language) -> &'static [File] {
             ("requirements.txt", template!("python/requirements.txt")),
             (".gitignore", ".venv/\n__pycache__/\nbindings/\n*.wasm\n"),
         ],
-        Language::C => &[(".gitignore", "bindings/\ntarget/\n*.wasm\n")],
+        Language::C => &[(".gitignore", "bindings/\n*.wasm\n")],
+        Language::Rust => RUST,
+    }
+}
+
+/// Where the interfaces lie: the SDK has its own.
+pub(super) fn wit_folder(language: Language) -> &'static str {
+    if language == Language::Rust { "sdk/wit" } else { "wit" }
+}
+
+/// Crates that the Rust example uses beside the SDK.
+pub(super) fn rust_dependencies(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Response | Kind::Stream => "regex-lite = \"0.1\"\n",
+        Kind::Auth => "",
+        Kind::Tools => "serde = { version = \"1\", features = [\"derive\"] }\n",
     }
 }
 
@@ -120,5 +170,44 @@ pub(super) fn needs(language: Language) -> &'static str {
              libclang-rt-dev-wasm32`; elsewhere the WASI SDK with `WASI_SDK_PATH` set), or zig (`pip install ziglang`). \
              All `.c` files of the folder are compiled. `bindings/` is made anew from `wit/` by every build."
         }
+        Language::Rust => {
+            "Building needs Rust 1.95 or later with `rustup target add wasm32-unknown-unknown`. `sdk/` is the SDK, with \
+             its documentation: `cargo doc --open -p witgate-plugin`. `cargo test` runs the tests on this machine."
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
+    /// Files below a folder, relative to it.
+    fn below(folder: &Path, inner: &str, found: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(folder.join(inner)).unwrap() {
+            let entry = entry.unwrap();
+            let path = format!("{inner}/{}", entry.file_name().to_string_lossy());
+            if entry.path().is_dir() {
+                below(folder, &path, found);
+            } else {
+                found.insert(path);
+            }
+        }
+    }
+
+    #[test]
+    fn no_file_of_the_sdk_and_no_interface_is_left_out() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut wanted = BTreeSet::new();
+        below(&root.join("plugins/sdk"), "src", &mut wanted);
+        let carried = RUST.iter().filter_map(|(path, _)| path.strip_prefix("sdk/"));
+        let carried = carried.filter(|path| path.starts_with("src/")).map(str::to_owned).collect();
+        assert_eq!(wanted, carried);
+
+        let mut wanted = BTreeSet::new();
+        below(root, "wit", &mut wanted);
+        assert_eq!(wanted, WIT.iter().map(|(path, _)| format!("wit/{path}")).collect());
     }
 }
