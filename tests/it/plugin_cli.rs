@@ -187,7 +187,7 @@ fn check_says_why_a_component_would_not_be_taken() {
     write("wrong.toml", b"enabled = true\ncolour = 1\n");
     let reasons = [
         ("module.wasm", "core module"),
-        ("noise.wasm", "not"),
+        ("noise.wasm", "no WebAssembly file"),
         ("short.wasm", "incomplete"),
         ("other.wasm", "no plugin"),
         ("wrong.wasm", "colour"),
