@@ -5,6 +5,7 @@
 
 mod bindings;
 mod breaker;
+pub mod bundled;
 mod call;
 pub mod catalog;
 mod config;

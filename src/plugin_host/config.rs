@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::bundled;
 use super::manifest::bounded;
 
 /// The most memory one plugin instance can be granted: all that 32-bit addresses reach.
@@ -15,6 +16,8 @@ const MAX_MEMORY_MB: u64 = 4096;
 pub struct Config {
     /// The folder that plugins are dropped into. It need not exist. Default `plugins`.
     pub dir: PathBuf,
+    /// Plugins inside the gateway's binary that serve. Default `["clock-and-math"]`.
+    pub bundled: Vec<String>,
     /// Whether the folder is watched. Without, changes take effect on demand only. Default true.
     pub watch: bool,
     /// Names of plugins that must be serving: while one of them is not, requests get 503. Default none.
@@ -36,6 +39,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             dir: PathBuf::from("plugins"),
+            bundled: vec!["clock-and-math".to_owned()],
             watch: true,
             required: Vec::new(),
             max_component_mb: 128,
@@ -50,8 +54,12 @@ impl Config {
     /// The same with absolute paths: relative ones start from `working_dir`.
     ///
     /// # Errors
-    /// A cache folder within the plugins folder: whoever may drop plugins must not be able to change compiled code.
+    /// A cache folder within the plugins folder: whoever may drop plugins must not be able to change compiled code. A
+    /// bundled plugin that does not exist.
     pub fn resolved(mut self, working_dir: &Path, data_dir: &Path) -> Result<Self, String> {
+        if let Some(fault) = bundled::unknown(&self.bundled) {
+            return Err(fault);
+        }
         self.dir = working_dir.join(&self.dir);
         let cache = match &self.cache_dir {
             Some(dir) => working_dir.join(dir),

@@ -196,8 +196,8 @@ impl<B: Build> Loader<B> {
     }
 
     async fn list(&self) -> Result<Listing, String> {
-        let dir = self.config.dir.clone();
-        let listed = tokio::task::spawn_blocking(move || files::list(&dir)).await;
+        let (dir, bundled) = (self.config.dir.clone(), self.config.bundled.clone());
+        let listed = tokio::task::spawn_blocking(move || files::list(&dir, &bundled)).await;
         listed.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
 

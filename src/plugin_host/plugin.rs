@@ -20,7 +20,7 @@ use super::egress::{Egress, EgressCounters, EgressLimits, PluginEgress};
 use super::engine::{self, EngineError, EngineSettings, TICK, Ticker};
 use super::error::{LoadError, PluginError, PluginErrorKind};
 use super::files::{FolderGrant, Folders, Protected};
-use super::inspect::Exports;
+use super::inspect::{Exports, explain_link_error};
 use super::key_value::KeyValueStore;
 use super::manifest::{FileMode, Hook, Manifest};
 use super::reply_guest::ReplyGuest;
@@ -413,7 +413,8 @@ fn folders(host: &HostCore, manifest: &Manifest) -> Result<Folders, LoadError> {
 }
 
 fn link_error(error: &wasmtime::Error) -> LoadError {
-    LoadError::new(format!("imports something the gateway does not have: {error:#}"))
+    let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+    explain_link_error(causes.iter().map(String::as_str))
 }
 
 /// The `config` table for `wasi:config`: strings as they are, everything else as JSON text.

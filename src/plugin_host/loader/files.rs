@@ -53,6 +53,8 @@ pub(super) enum Mark {
         /// Last change of anything, in seconds and nanoseconds, where the system has it. It cannot be set back.
         changed: (i64, i64),
     },
+    /// Part of the gateway's binary.
+    Bundled,
     /// Something else under the name of a file; in words that follow the name.
     Problem(String),
 }
@@ -117,14 +119,16 @@ pub(super) fn is_plugin_name(name: &str) -> bool {
     name.len() <= 64 && name.starts_with(plain) && name.chars().all(|c| plain(c) || c == '_' || c == '-')
 }
 
-/// Looks at the folder; one that does not exist is empty.
-pub(super) fn list(dir: &Path) -> io::Result<Listing> {
+/// Looks at the folder; one that does not exist is empty. Bundled plugins are there whatever the folder holds, and give
+/// way to a component of the same name.
+pub(super) fn list(dir: &Path, bundled: &[String]) -> io::Result<Listing> {
     let mut listing = Listing::default();
     let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(listing),
+        Ok(entries) => Some(entries),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
+    let entries = entries.into_iter().flatten();
     let (mut components, mut manifests) = (BTreeSet::new(), BTreeSet::new());
     for (count, entry) in entries.enumerate() {
         if count == MAX_ENTRIES {
@@ -161,14 +165,19 @@ pub(super) fn list(dir: &Path) -> io::Result<Listing> {
     for name in components.iter().skip(MAX_PLUGINS) {
         listing.warnings.push(format!("{name}.wasm: ignored; a folder holds {MAX_PLUGINS} plugins at most"));
     }
-    for name in manifests.difference(&components) {
+    for name in
+        manifests.difference(&components).filter(|name| is_plugin_name(name) && !bundled.contains(name))
+    {
         listing.warnings.push(format!("{name}.toml: there is no {name}.wasm beside it"));
     }
+    let manifest = |name: &str| manifests.contains(name).then(|| Mark::of(&manifest_path(dir, name)));
+    for name in bundled {
+        let candidate = Candidate { component: Mark::Bundled, manifest: manifest(name) };
+        listing.plugins.insert(name.clone(), candidate);
+    }
     for name in components.into_iter().take(MAX_PLUGINS) {
-        let candidate = Candidate {
-            component: Mark::of(&component_path(dir, &name)),
-            manifest: manifests.contains(&name).then(|| Mark::of(&manifest_path(dir, &name))),
-        };
+        let component = Mark::of(&component_path(dir, &name));
+        let candidate = Candidate { component, manifest: manifest(&name) };
         listing.plugins.insert(name, candidate);
     }
     listing.warnings.sort();
@@ -200,6 +209,7 @@ pub(super) fn read_manifest(path: &Path, mark: &Mark) -> Result<Content, String>
 fn read(path: &Path, mark: &Mark, max_bytes: u64, too_large: impl Fn() -> String) -> Result<Content, String> {
     let expected = match mark {
         Mark::Problem(problem) => return Err(problem.clone()),
+        Mark::Bundled => return Err("is part of the gateway's binary, not a file".to_owned()),
         Mark::File { len, .. } => *len,
     };
     if expected > max_bytes {

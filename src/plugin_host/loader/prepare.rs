@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
+use super::super::bundled;
 use super::super::config::Config;
 use super::super::inspect::{Exports, Inspection};
 use super::super::manifest::Manifest;
@@ -90,7 +91,10 @@ impl Job {
         let component = format!("{}.wasm", self.name);
         let path = files::component_path(&self.config.dir, &self.name);
         let max_mb = self.config.max_component_mb;
-        let read = files::read_component(&path, &self.candidate.component, max_mb);
+        let read = match (&self.candidate.component, bundled::component(&self.name)) {
+            (Mark::Bundled, Some(bytes)) => Ok(Content::Bytes(bytes.to_vec())),
+            (mark, _) => files::read_component(&path, mark, max_mb),
+        };
         let inspected = match read {
             Ok(Content::Changed) => return Prepared::Changing,
             Ok(Content::Bytes(bytes)) => Inspection::read(&bytes)

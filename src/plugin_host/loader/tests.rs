@@ -114,8 +114,12 @@ fn component(export: &str, version: &str) -> Vec<u8> {
     Builder::new().export(export).custom("version", version.as_bytes()).bytes()
 }
 
+fn watched() -> Config {
+    Config { bundled: Vec::new(), ..Config::default() }
+}
+
 fn unwatched() -> Config {
-    Config { watch: false, ..Config::default() }
+    Config { watch: false, ..watched() }
 }
 
 fn first(catalog: &Catalog<Fake>) -> Option<&str> {
@@ -350,7 +354,7 @@ async fn a_thousand_swaps_leave_nothing_behind() {
         fs::write(&temporary, component).unwrap();
         fs::rename(&temporary, dir.path().join("a.wasm")).unwrap();
         // Without the waits for writers, which a rename does not need.
-        let listing = files::list(dir.path()).unwrap();
+        let listing = files::list(dir.path(), &[]).unwrap();
         for (name, candidate) in listing.plugins {
             loader.look_at(&name, candidate, Scan::Changed).await;
         }
@@ -368,7 +372,7 @@ async fn a_thousand_swaps_leave_nothing_behind() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_folder_is_followed() {
-    let folder = Folder::open(Config::default(), &[]).await;
+    let folder = Folder::open(watched(), &[]).await;
     assert_eq!(folder.plugins.catalog().generation, 1);
     // The folder does not exist yet.
     folder.write("a.wasm", &component(RESPONSE, "1"));
@@ -397,7 +401,7 @@ async fn the_folder_is_followed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_looks_after_the_end() {
-    let folder = Folder::open(Config::default(), &[]).await;
+    let folder = Folder::open(watched(), &[]).await;
     let plugins = folder.plugins.clone();
     drop(folder);
     let ended = async {

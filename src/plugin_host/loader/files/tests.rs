@@ -32,7 +32,7 @@ fn only_components_with_their_files_count() {
     }
     fs::create_dir(dir.path().join("sources")).unwrap();
     write(&dir, "sources/f.wasm", "x");
-    let listing = list(dir.path()).unwrap();
+    let listing = list(dir.path(), &[]).unwrap();
     assert_eq!(names(&listing), ["a", "a.b", "b"]);
     assert!(listing.plugins["a"].manifest.is_some() && listing.plugins["b"].manifest.is_none());
     assert_eq!(listing.warnings, Vec::<String>::new());
@@ -41,9 +41,9 @@ fn only_components_with_their_files_count() {
 #[test]
 fn a_missing_folder_is_empty_and_a_file_in_its_place_is_a_fault() {
     let dir = folder();
-    assert!(list(&dir.path().join("plugins")).unwrap().plugins.is_empty());
+    assert!(list(&dir.path().join("plugins"), &[]).unwrap().plugins.is_empty());
     write(&dir, "plugins", "x");
-    assert!(list(&dir.path().join("plugins")).is_err());
+    assert!(list(&dir.path().join("plugins"), &[]).is_err());
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn files_that_mean_nothing_are_told_of() {
     for name in ["lost.toml", "fast.cwasm", "text.wat", "LOUD.WASM"] {
         write(&dir, name, "x");
     }
-    let listing = list(dir.path()).unwrap();
+    let listing = list(dir.path(), &[]).unwrap();
     assert!(listing.plugins.is_empty());
     let expected =
         ["LOUD.WASM: the ending", "fast.cwasm: precompiled", "lost.toml: there is no", "text.wat: text form"];
@@ -78,7 +78,7 @@ fn the_number_of_plugins_is_bounded() {
     for at in 0..MAX_PLUGINS + 3 {
         write(&dir, &format!("p{at:04}.wasm"), "");
     }
-    let listing = list(dir.path()).unwrap();
+    let listing = list(dir.path(), &[]).unwrap();
     assert_eq!((listing.plugins.len(), listing.warnings.len()), (MAX_PLUGINS, 3));
 }
 
@@ -105,7 +105,7 @@ mod unix {
     use super::*;
 
     fn problem(dir: &tempfile::TempDir, name: &str) -> String {
-        let listing = list(dir.path()).unwrap();
+        let listing = list(dir.path(), &[]).unwrap();
         let mark = listing.plugins[name].component.clone();
         match read_component(&component_path(dir.path(), name), &mark, 1) {
             Err(problem) => problem,
@@ -142,10 +142,10 @@ mod unix {
         let (dir, elsewhere) = (folder(), folder());
         write(&elsewhere, "built.wasm", "abc");
         symlink(elsewhere.path().join("built.wasm"), dir.path().join("a.wasm")).unwrap();
-        let before = list(dir.path()).unwrap().plugins["a"].clone();
+        let before = list(dir.path(), &[]).unwrap().plugins["a"].clone();
         let read = read_component(&component_path(dir.path(), "a"), &before.component, 1);
         assert!(matches!(read, Ok(Content::Bytes(bytes)) if bytes == b"abc"));
         write(&elsewhere, "built.wasm", "abcd");
-        assert_ne!(list(dir.path()).unwrap().plugins["a"], before);
+        assert_ne!(list(dir.path(), &[]).unwrap().plugins["a"], before);
     }
 }
