@@ -28,7 +28,7 @@ use crate::chat::ChatEngine;
 use crate::http::{App, Parts, Server};
 use crate::llm::{ModelDirectory, Models};
 use crate::plugin_host::PluginHost;
-use crate::response::NoProcessors;
+use crate::response::wasm::PluginProcessors;
 use crate::sessions::memory::MemoryStore;
 use crate::sessions::sqlite::SqliteStore;
 use crate::sessions::{self, SessionStore, StoreKind};
@@ -73,7 +73,7 @@ pub async fn build(config: Config) -> anyhow::Result<Gateway> {
         directory,
         Arc::clone(&tools),
         Arc::clone(&store),
-        Arc::new(NoProcessors),
+        Arc::new(PluginProcessors::new(Arc::clone(&plugins))),
     );
     let (settled, tools_settled) = watch::channel(false);
     let mut tasks =
