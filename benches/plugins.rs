@@ -77,7 +77,8 @@ fn context() -> ReplyContext {
 }
 
 fn reply(bytes: usize) -> ProcessedReply {
-    let prose = "The quick brown fox jumps over the lazy dog, and nobody minds. Write to me at ann@example.org. ";
+    let prose =
+        "The quick brown fox jumps over the lazy dog, and nobody minds. Write to me at ann@example.org. ";
     let mut text = prose.repeat(bytes / prose.len() + 1);
     text.truncate(bytes);
     ProcessedReply {
@@ -108,9 +109,9 @@ fn redact_reply(bencher: Bencher<'_, '_>, kb: usize) {
 fn reply_bench(bencher: Bencher<'_, '_>, bench: &Bench, plugin: &str, kb: usize) {
     let plugin = bench.plugin(plugin);
     let (context, reply) = (context(), reply(kb * KB));
-    bencher.counter(BytesCount::new(kb * KB)).bench_local(|| {
-        bench.runtime.block_on(plugin.process_reply(&context, &reply)).expect("an answer")
-    });
+    bencher
+        .counter(BytesCount::new(kb * KB))
+        .bench_local(|| bench.runtime.block_on(plugin.process_reply(&context, &reply)).expect("an answer"));
 }
 
 #[divan::bench]
