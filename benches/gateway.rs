@@ -81,22 +81,25 @@ impl ModelDirectory for Directory {
 
 struct Bench {
     runtime: tokio::runtime::Runtime,
+    tools: Arc<ToolRegistry>,
     engine: ChatEngine,
 }
 
 impl Bench {
     fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let engine = runtime.block_on(async {
-            ChatEngine::new(
+        let (engine, tools) = runtime.block_on(async {
+            let tools = Arc::new(ToolRegistry::new(witgate::tools::Config::default(), Vec::new()));
+            let engine = ChatEngine::new(
                 Config::default(),
                 Arc::new(Directory(Arc::new(NoOp))),
-                Arc::new(ToolRegistry::new(witgate::tools::Config::default(), Vec::new())),
+                Arc::clone(&tools),
                 Arc::new(MemoryStore::new(witgate::sessions::Config::default())),
                 Arc::new(NoProcessors),
-            )
+            );
+            (engine, tools)
         });
-        Self { runtime, engine }
+        Self { runtime, tools, engine }
     }
 }
 
@@ -187,6 +190,7 @@ impl Bench {
     fn router(&self) -> axum::Router {
         let parts = Parts {
             engine: self.engine.clone(),
+            tools: Arc::clone(&self.tools),
             access: Access::new(
                 &witgate::access::Config::default(),
                 None,

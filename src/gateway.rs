@@ -91,6 +91,7 @@ pub async fn build(config: Config) -> anyhow::Result<Gateway> {
     let app = App::new(Parts {
         engine,
         access,
+        tools: Arc::clone(&tools),
         readiness,
         plugins: plugins.clone(),
         tools_settled,

@@ -9,6 +9,7 @@ mod config;
 mod error;
 mod extract;
 mod health;
+mod metrics;
 mod middleware;
 mod openai;
 pub mod plugins;

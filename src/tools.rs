@@ -4,6 +4,7 @@
 //! so that an adapter only has to make it. `docs/tools.md` tells operators how.
 
 mod bound;
+mod call_stats;
 mod invoke;
 mod lowering;
 pub mod mcp;
@@ -23,6 +24,7 @@ use async_trait::async_trait;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
+pub use call_stats::{CallOutcome, CallStats};
 pub use invoke::RegisteredTool;
 pub use registry::{ToolRegistry, ToolSnapshot};
 pub use settings::{Config, ToolOverride};

@@ -10,7 +10,7 @@ use crate::config::secret::Secret;
 use crate::domain::{Principal, PrincipalKind};
 
 /// What the static key may do: everything but `admin`.
-const STATIC_KEY_SCOPES: [&str; 4] = ["chat", "tools:list", "tools:call", "plugins"];
+const STATIC_KEY_SCOPES: [&str; 5] = ["chat", "tools:list", "tools:call", "plugins", "metrics"];
 
 /// Which part of the gateway a request wants to enter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

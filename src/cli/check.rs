@@ -2,10 +2,11 @@
 //!
 //! Every part is checked on its own as far as possible, so that one run names all faults: a wrong line in `gateway.toml`
 //! does not hide a server that cannot start. Upstreams and servers are tried at the same time, each within a limit.
-//! Nothing is changed on disk, and nothing is left running.
+//! Nothing is changed on disk (but the cache of compiled plugins, where there is one), and nothing is left running.
 
 mod host;
 mod models;
+mod plugins;
 mod report;
 mod servers;
 mod settings;
@@ -52,20 +53,23 @@ async fn all(args: &CheckArgs, global: &GlobalArgs) -> Vec<Finding> {
         // Without the variables nothing else means anything.
         Err(error) => return vec![Finding::failure(Area::Settings, "settings", &error)],
     };
-    let mut findings = settings::check(&settings, global);
     let limit = Duration::from_secs(args.timeout);
     // What cannot be read has been reported with the files; defaults do for the rest.
     let servers = settings.mcp_servers(global.servers.as_deref()).unwrap_or_default();
     let mcp = settings.section::<tools::Config>("tools").map(|tools| tools.mcp).unwrap_or_default();
     let server = settings.section::<http::ServerConfig>("server").unwrap_or_default();
-    let (models, port, servers) = tokio::join!(
+    let data_dir = data_dir(&settings);
+    let (models, port, plugins, servers) = tokio::join!(
         models::check(&settings, args.offline, limit),
         host::port(&server),
+        plugins::check(&settings, &data_dir, limit),
         servers::check(servers, mcp, limit),
     );
+    let mut findings = settings::check(&settings, global, plugins.policies);
     findings.extend(models);
-    findings.push(host::data_folder(&data_dir(&settings)));
+    findings.push(host::folder("data folder", "data_dir", &data_dir));
     findings.push(port);
+    findings.extend(plugins.findings);
     findings.extend(servers);
     findings
 }

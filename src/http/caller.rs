@@ -59,6 +59,18 @@ impl FromRequestParts<App> for Operator {
     }
 }
 
+/// Somebody who may read metrics: always authenticated, with the scope `metrics`.
+#[derive(Debug)]
+pub(super) struct Scraper;
+
+impl FromRequestParts<App> for Scraper {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        Box::pin(enter(parts, app, Door::Guarded("metrics"))).await.map(|_scope| Self)
+    }
+}
+
 async fn enter(parts: &Parts, app: &App, door: Door) -> Result<AccessScope, ApiError> {
     let in_query = match door {
         Door::Chat => None,

@@ -56,6 +56,8 @@ pub(super) async fn welcome() -> Response {
         "chat_completions": "/v1/chat/completions",
         "health": "/healthz",
         "readiness": "/readyz",
+        "metrics": "/metrics",
+        "plugins": "/api/v1/plugins",
     });
     json_response(&json!({
         "name": env!("CARGO_PKG_NAME"),

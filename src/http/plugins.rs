@@ -22,6 +22,9 @@ pub trait PluginAdmin: Send + Sync {
     /// The generation that serves, and every plugin by name.
     fn reports(&self) -> (u64, Vec<PluginReport>);
 
+    /// What else there is to know of the folder.
+    fn warnings(&self) -> Vec<String>;
+
     /// Looks at the folder now.
     ///
     /// # Errors
@@ -33,6 +36,10 @@ pub trait PluginAdmin: Send + Sync {
 impl PluginAdmin for PluginHost {
     fn reports(&self) -> (u64, Vec<PluginReport>) {
         (self.catalog().generation, PluginHost::reports(self))
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        PluginHost::warnings(self).to_vec()
     }
 
     async fn reload(&self) -> Result<ReloadReport, ReloadError> {
@@ -50,6 +57,10 @@ impl PluginAdmin for NoPlugins {
         (0, Vec::new())
     }
 
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     async fn reload(&self) -> Result<ReloadReport, ReloadError> {
         Err(ReloadError::Stopped)
     }
@@ -57,7 +68,8 @@ impl PluginAdmin for NoPlugins {
 
 pub(super) async fn list(State(app): State<App>, _operator: Operator) -> Response {
     let (generation, plugins) = app.plugins().reports();
-    json_response(&json!({"generation": generation, "plugins": plugins}))
+    let warnings = app.plugins().warnings();
+    json_response(&json!({"generation": generation, "plugins": plugins, "warnings": warnings}))
 }
 
 pub(super) async fn get(

@@ -8,7 +8,7 @@ use axum::routing::{get, post};
 use super::error::ApiError;
 use super::middleware::{admission, digest, errors, observe, panic};
 use super::state::App;
-use super::{health, openai, plugins, simple_chat};
+use super::{health, metrics, openai, plugins, simple_chat};
 
 /// The whole API over `app`.
 pub fn router(app: &App) -> Router {
@@ -28,6 +28,7 @@ pub fn router(app: &App) -> Router {
         .route("/", get(health::welcome))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .route("/metrics", get(metrics::scrape))
         .merge(work)
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method);
@@ -36,7 +37,7 @@ pub fn router(app: &App) -> Router {
         .layer(panic::layer())
         .layer(from_fn(errors::render))
         .layer(app.cors())
-        .layer(from_fn(observe::observe))
+        .layer(from_fn_with_state(app.clone(), observe::observe))
         .with_state(app.clone())
 }
 

@@ -10,11 +10,13 @@ use tower_http::cors::CorsLayer;
 
 use super::config::{CorsConfig, LimitsConfig, ServerConfig};
 use super::health::Readiness;
+use super::metrics::RequestMetrics;
 use super::middleware::cors::{self, CorsError};
 use super::plugins::PluginAdmin;
 use crate::access::Access;
 use crate::chat::ChatEngine;
 use crate::llm::ToolChoice;
+use crate::tools::ToolRegistry;
 
 /// What the composition root gives the room.
 pub struct Parts {
@@ -24,6 +26,8 @@ pub struct Parts {
     pub access: Access,
     /// The plugins, for those who look after them.
     pub plugins: Arc<dyn PluginAdmin>,
+    /// The tools, whose calls are counted.
+    pub tools: Arc<ToolRegistry>,
     /// Answers `/readyz`.
     pub readiness: Arc<dyn Readiness>,
     /// Becomes true once requests need not wait for tools any longer; a dropped sender counts as true.
@@ -43,6 +47,7 @@ pub struct App(Arc<Inner>);
 struct Inner {
     parts: Parts,
     cors: CorsLayer,
+    requests: RequestMetrics,
     draining: AtomicBool,
     in_flight: Arc<Semaphore>,
     max_in_flight: u32,
@@ -59,7 +64,8 @@ impl App {
         let max_in_flight = max_in_flight.min(Semaphore::MAX_PERMITS.try_into().unwrap_or(u32::MAX));
         let in_flight = Arc::new(Semaphore::new(max_in_flight as usize));
         let draining = AtomicBool::new(false);
-        Ok(Self(Arc::new(Inner { parts, cors, draining, in_flight, max_in_flight })))
+        let requests = RequestMetrics::default();
+        Ok(Self(Arc::new(Inner { parts, cors, requests, draining, in_flight, max_in_flight })))
     }
 
     /// Runs the turns.
@@ -74,6 +80,15 @@ impl App {
 
     pub(super) fn plugins(&self) -> &dyn PluginAdmin {
         self.0.parts.plugins.as_ref()
+    }
+
+    pub(super) fn tools(&self) -> &ToolRegistry {
+        &self.0.parts.tools
+    }
+
+    /// Counts requests.
+    pub(super) fn requests(&self) -> &RequestMetrics {
+        &self.0.requests
     }
 
     pub(super) fn readiness(&self) -> &dyn Readiness {

@@ -143,7 +143,9 @@ impl Plugin {
 
     /// Counts an outcome, tells the circuit breaker, and logs a failure.
     pub(super) fn remember(&self, error: Option<&PluginError>, memory_bytes: usize, took: Duration) {
-        self.shared.stats.record(took, memory_bytes, error.map(|error| error.kind));
+        if self.is_loaded {
+            self.shared.stats.record(took, memory_bytes, error.map(|error| error.kind));
+        }
         match error {
             Some(error) if error.kind.is_plugins_fault() => {
                 tracing::warn!(plugin = %self.shared.name, kind = error.kind.as_str(), "{error}");

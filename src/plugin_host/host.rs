@@ -32,6 +32,8 @@ pub struct PluginReport {
     pub status: PluginStatus,
     /// What the operator grants; names of secrets, never values.
     pub grants: Grants,
+    /// True while it is not called because it failed too often.
+    pub circuit_open: bool,
     /// Calls, failures, times and memory since the gateway started.
     #[serde(flatten)]
     pub stats: StatsSnapshot,
@@ -98,16 +100,24 @@ impl PluginHost {
         let report = |status: &PluginStatus| {
             let mut status = status.clone();
             let plugin = serving.get(status.name.as_str());
-            if status.state == PluginState::Serving && plugin.is_some_and(|plugin| plugin.is_broken()) {
+            let circuit_open = plugin.is_some_and(|plugin| plugin.is_broken());
+            if status.state == PluginState::Serving && circuit_open {
                 status.state = PluginState::Broken;
             }
             PluginReport {
                 grants: plugin.map(|plugin| Grants::of(plugin)).unwrap_or_default(),
+                circuit_open,
                 stats: plugin.map(|plugin| plugin.stats()).unwrap_or_default(),
                 status,
             }
         };
         self.folder.statuses().iter().map(report).collect()
+    }
+
+    /// What else the operator should know: files that mean nothing, a folder that cannot be read.
+    #[must_use]
+    pub fn warnings(&self) -> Arc<Vec<String>> {
+        self.folder.warnings()
     }
 
     /// Looks at the folder now.

@@ -345,6 +345,7 @@ impl<B: Build> Loader<B> {
         for warning in warnings.iter().filter(|warning| !self.warnings.contains(warning)) {
             tracing::warn!("plugins folder: {warning}");
         }
+        self.shared.warn(warnings);
         self.warnings = warnings.to_vec();
     }
 }

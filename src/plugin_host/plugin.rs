@@ -67,6 +67,8 @@ pub struct Plugin {
     pub(super) breaker: Breaker,
     pub(super) concurrency: Arc<Semaphore>,
     pub(super) indices: Indices,
+    /// False while it is being tried out: what it does then is not counted.
+    pub(super) is_loaded: bool,
     sha256: String,
     tools: Vec<ToolDefinition>,
 }
@@ -178,12 +180,14 @@ impl Plugin {
             breaker: Breaker::default(),
             concurrency: Arc::new(Semaphore::new(limit.clamp(1, Semaphore::MAX_PERMITS))),
             indices,
+            is_loaded: false,
             tools: Vec::new(),
         };
         plugin.try_out().await.map_err(|error| LoadError::new(error.message))?;
         if plugin.indices.tools.is_some() {
             plugin.tools = plugin.list_tools().await.map_err(|error| LoadError::new(error.message))?;
         }
+        plugin.is_loaded = true;
         Ok(plugin)
     }
 

@@ -13,10 +13,18 @@ use super::error::PluginErrorKind;
 /// The longest time the histogram tells apart, in microseconds.
 const LONGEST_MICROS: u64 = 3_600_000_000;
 
+/// Upper bounds of the groups that [`StatsSnapshot::durations`] tells apart, in microseconds: from calls of small guests to
+/// tools that wait for a network.
+const DURATION_BOUNDS: [u64; 16] = [
+    25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000,
+    5_000_000, 30_000_000,
+];
+
 /// Counters of one plugin.
 pub(super) struct PluginStats {
     calls: AtomicU64,
     running: AtomicUsize,
+    total_micros: AtomicU64,
     memory_high_water: AtomicUsize,
     details: Mutex<Details>,
 }
@@ -45,6 +53,13 @@ pub struct StatsSnapshot {
     /// Fuel that the last call or streamed reply used; where fuel is counted, which a gateway does not do.
     #[serde(skip)]
     pub last_fuel: Option<u64>,
+    /// All calls together took this long, in microseconds.
+    #[serde(skip)]
+    pub total_us: u64,
+    /// Groups of calls: the longest time of the group in microseconds (the last group has no end), and how many there were.
+    /// Empty where there is nothing to tell.
+    #[serde(skip)]
+    pub durations: Vec<(Option<u64>, u64)>,
 }
 
 /// Counts one running call until it is dropped.
@@ -57,6 +72,7 @@ impl Default for PluginStats {
         Self {
             calls: AtomicU64::new(0),
             running: AtomicUsize::new(0),
+            total_micros: AtomicU64::new(0),
             memory_high_water: AtomicUsize::new(0),
             details: Mutex::new(Details { errors: BTreeMap::new(), micros, last_fuel: None }),
         }
@@ -75,6 +91,7 @@ impl PluginStats {
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.memory_high_water.fetch_max(memory_bytes, Ordering::Relaxed);
         let micros = u64::try_from(took.as_micros()).unwrap_or(LONGEST_MICROS);
+        self.total_micros.fetch_add(micros, Ordering::Relaxed);
         let mut details = self.details.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(histogram) = &mut details.micros {
             histogram.saturating_record(micros.clamp(1, LONGEST_MICROS));
@@ -107,8 +124,23 @@ impl PluginStats {
             p99_us: quantile(0.99),
             memory_high_water_bytes: self.memory_high_water.load(Ordering::Relaxed),
             last_fuel: details.last_fuel,
+            total_us: self.total_micros.load(Ordering::Relaxed),
+            durations: details.micros.as_ref().map(durations).unwrap_or_default(),
         }
     }
+}
+
+/// The calls by [`DURATION_BOUNDS`]. The histogram is exact to about one percent, and so is this.
+fn durations(histogram: &Histogram<u32>) -> Vec<(Option<u64>, u64)> {
+    let mut groups = [0_u64; DURATION_BOUNDS.len() + 1];
+    for recorded in histogram.iter_recorded() {
+        let micros = histogram.lowest_equivalent(recorded.value_iterated_to());
+        let group = DURATION_BOUNDS.partition_point(|bound| *bound < micros);
+        if let Some(calls) = groups.get_mut(group) {
+            *calls += u64::from(recorded.count_at_value());
+        }
+    }
+    DURATION_BOUNDS.into_iter().map(Some).chain([None]).zip(groups).collect()
 }
 
 impl Drop for RunningCall {
@@ -138,6 +170,9 @@ mod tests {
             "{snapshot:?}"
         );
         assert_eq!(snapshot.errors, BTreeMap::from([("trap", 1)]));
+        let groups: Vec<_> = snapshot.durations.iter().filter(|(_, calls)| *calls > 0).copied().collect();
+        assert_eq!(groups, [(Some(25), 25), (Some(50), 25), (Some(100), 50), (None, 1)]);
+        assert_eq!(snapshot.total_us, 5050 + 7_200_000_000);
         drop(running);
         assert_eq!(stats.snapshot().running, 0);
     }

@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 
 use super::Tool;
 use super::bound::{bound, result_bytes};
+use super::call_stats::{CallOutcome, CallStats};
 use super::schema::{Schema, cut, parse_arguments};
 use crate::domain::{ToolContext, ToolDefinition, ToolError, ToolErrorKind, ToolResult};
 
@@ -38,6 +39,7 @@ pub struct RegisteredTool {
     pub(super) schemas: Arc<Schemas>,
     pub(super) limits: Limits,
     pub(super) gates: Gates,
+    pub(super) stats: Arc<CallStats>,
 }
 
 /// The compiled schemas of a tool.
@@ -73,6 +75,12 @@ impl RegisteredTool {
     #[must_use]
     pub fn original_name(&self) -> &str {
         &self.tool.definition().name
+    }
+
+    /// How its calls ended so far.
+    #[must_use]
+    pub fn stats(&self) -> &CallStats {
+        &self.stats
     }
 
     /// Calls the tool with arguments as a model or client wrote them. Dropping the future cancels the call.
@@ -285,8 +293,8 @@ macro_rules! call_line {
 
 impl CallLog<'_> {
     fn finished(&mut self, result: &ToolResult, bytes: usize) {
-        self.is_done = true;
         let is_error = result.is_error;
+        self.end(if is_error { CallOutcome::ToolError } else { CallOutcome::Success });
         // What the tool says of its failure may quote data, so it is in the debug log only.
         if is_error {
             call_line!(warn, self, { is_error, bytes, }, "tool call finished: the tool reports a failure");
@@ -300,9 +308,14 @@ impl CallLog<'_> {
     }
 
     fn failed(&mut self, error: &ToolError, cause: &str) {
-        self.is_done = true;
+        self.end(error.kind.into());
         let error_text = cut(cause, MAX_LOGGED_BYTES);
         call_line!(warn, self, { kind = ?error.kind, error = error_text, }, "tool call failed");
+    }
+
+    fn end(&mut self, outcome: CallOutcome) {
+        self.is_done = true;
+        self.tool.stats.record(outcome, self.started.elapsed());
     }
 
     fn milliseconds(&self) -> u64 {
@@ -313,6 +326,7 @@ impl CallLog<'_> {
 impl Drop for CallLog<'_> {
     fn drop(&mut self) {
         if !self.is_done {
+            self.end(CallOutcome::Cancelled);
             call_line!(info, self, {}, "tool call cancelled by its caller");
         }
     }

@@ -29,6 +29,8 @@ mod openai;
 #[cfg(unix)]
 mod orphans;
 mod plugin_cli;
+#[cfg(unix)]
+mod plugins_ops;
 mod real_servers;
 mod remote_servers;
 mod retries;

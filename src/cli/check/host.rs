@@ -8,20 +8,19 @@ use super::report::{Area, Finding, State};
 use crate::cli::client::Client;
 use crate::http::{BindError, Server, ServerConfig};
 
-/// The folder for sessions. Nothing is left behind in it, and it is not created here.
-pub(super) fn data_folder(folder: &Path) -> Finding {
-    let name = "data folder";
+/// A folder that the gateway writes to, set by `key`. Nothing is left behind in it, and it is not created here.
+pub(super) fn folder(name: &str, key: &str, folder: &Path) -> Finding {
     let shown = folder.display();
     let Some(existing) = folder.ancestors().find(|ancestor| ancestor.exists()) else {
         return Finding::new(
             Area::Host,
             name,
             State::Failed,
-            format!("{shown}: no part of this path exists (data_dir)"),
+            format!("{shown}: no part of this path exists ({key})"),
         );
     };
     if !existing.is_dir() {
-        let summary = format!("{}: a file is in the way; name a folder (data_dir)", existing.display());
+        let summary = format!("{}: a file is in the way; name a folder ({key})", existing.display());
         return Finding::new(Area::Host, name, State::Failed, summary);
     }
     match try_to_write(existing) {
@@ -30,10 +29,8 @@ pub(super) fn data_folder(folder: &Path) -> Finding {
         }
         Ok(()) => Finding::new(Area::Host, name, State::Ok, format!("{shown} will be created")),
         Err(error) => {
-            let summary = format!(
-                "{}: {error}; make it writable, or name another folder (data_dir)",
-                existing.display()
-            );
+            let summary =
+                format!("{}: {error}; make it writable, or name another folder ({key})", existing.display());
             Finding::new(Area::Host, name, State::Failed, summary)
         }
     }
@@ -90,6 +87,10 @@ async fn running_gateway(config: &ServerConfig) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn data_folder(path: &Path) -> Finding {
+        folder("data folder", "data_dir", path)
+    }
 
     #[test]
     fn a_folder_is_left_as_it_was() {

@@ -29,6 +29,8 @@ pub(super) enum Area {
     Models,
     /// This machine: folder, port.
     Host,
+    /// WebAssembly components.
+    Plugins,
     /// MCP servers.
     Servers,
 }
@@ -103,6 +105,7 @@ impl Area {
             Self::Settings => "Settings",
             Self::Models => "Models",
             Self::Host => "This machine",
+            Self::Plugins => "Plugins",
             Self::Servers => "MCP servers",
         }
     }

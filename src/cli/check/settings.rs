@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::report::{Area, Finding, State};
-use crate::access::{Access, FixedPolicies};
+use crate::access::{Access, PolicySource};
 use crate::cli::args::GlobalArgs;
 use crate::cli::client::is_loopback;
 use crate::config::Settings;
@@ -12,7 +12,11 @@ use crate::gateway::Config;
 use crate::telemetry;
 
 /// One finding for every file, and one for every fault that lies in none of them.
-pub(super) fn check(settings: &Settings, global: &GlobalArgs) -> Vec<Finding> {
+pub(super) fn check(
+    settings: &Settings,
+    global: &GlobalArgs,
+    policies: Arc<dyn PolicySource>,
+) -> Vec<Finding> {
     let known = [
         ("gateway.toml", &global.config),
         (".env", &global.env_file),
@@ -26,7 +30,7 @@ pub(super) fn check(settings: &Settings, global: &GlobalArgs) -> Vec<Finding> {
     });
     let mut findings: Vec<Finding> = files.collect();
     match Config::load(settings, global.servers.as_deref()) {
-        Ok(config) => findings.extend(faults_of(&config)),
+        Ok(config) => findings.extend(faults_of(&config, policies)),
         Err(faults) => blame(&mut findings, &format!("{faults:#}")),
     }
     findings
@@ -50,10 +54,10 @@ fn blame(findings: &mut Vec<Finding>, faults: &str) {
 }
 
 /// What can be read and is wrong all the same.
-fn faults_of(config: &Config) -> Vec<Finding> {
+fn faults_of(config: &Config, policies: Arc<dyn PolicySource>) -> Vec<Finding> {
     let failed = |name: &str, words: String| Finding::new(Area::Settings, name, State::Failed, words);
     let mut findings = Vec::new();
-    match Access::new(&config.access, config.api_key.as_ref(), Arc::new(FixedPolicies::default())) {
+    match Access::new(&config.access, config.api_key.as_ref(), policies) {
         Err(error) => findings.push(failed("access", error.to_string())),
         Ok(access) if access.chat_is_open() && !is_loopback(&config.server.host) => {
             let words = format!(

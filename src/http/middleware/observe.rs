@@ -1,4 +1,4 @@
-//! Gives every request its id, its log span and its line in the access log.
+//! Gives every request its id, its log span, its line in the access log and its place in the metrics.
 //!
 //! The id is the client's `x-request-id` if that is sane, else a fresh one; the response carries it. The span also
 //! covers the time the body is being sent, so that a streamed turn's log lines have the id too. Queries and headers
@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -19,6 +19,7 @@ use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
 use crate::domain::RequestId;
+use crate::http::state::App;
 
 /// The access log's own name, so that a log filter can leave it out: `info,witgate::access_log=off`.
 const ACCESS_LOG: &str = "witgate::access_log";
@@ -26,7 +27,7 @@ const ACCESS_LOG: &str = "witgate::access_log";
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Runs `request` within its span and logs how it ended.
-pub(in crate::http) async fn observe(mut request: Request, next: Next) -> Response {
+pub(in crate::http) async fn observe(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let id = id_of(request.headers());
     // The highest level, so that no log filter can take the id off a line that is shown.
     let span = tracing::error_span!("request", request_id = %id, principal = Empty);
@@ -34,9 +35,11 @@ pub(in crate::http) async fn observe(mut request: Request, next: Next) -> Respon
         started: Instant::now(),
         method: request.method().clone(),
         path: request.uri().path().to_owned(),
+        route: request.extensions().get().cloned(),
         status: None,
         complete: false,
         span: span.clone(),
+        app,
     };
     let header = HeaderValue::from_str(id.as_str()).ok();
     request.extensions_mut().insert(id);
@@ -58,16 +61,22 @@ struct AccessLine {
     started: Instant,
     method: Method,
     path: String,
+    /// `None` where nothing is at the path.
+    route: Option<MatchedPath>,
     /// `None` until there is a response.
     status: Option<StatusCode>,
     complete: bool,
     span: Span,
+    app: App,
 }
 
 impl Drop for AccessLine {
     fn drop(&mut self) {
         let Self { method, path, status, .. } = self;
-        let duration_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let took = self.started.elapsed();
+        let route = self.route.as_ref().map(MatchedPath::as_str);
+        self.app.requests().record(route, method, *status, took);
+        let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         let status = status.map(|status| status.as_u16());
         self.span.in_scope(|| match (status, self.complete) {
             (Some(status), true) => {

@@ -60,7 +60,7 @@ impl Setup {
         let engine = ChatEngine::new(
             crate::chat::Config::default(),
             models,
-            tools,
+            Arc::clone(&tools),
             Arc::new(NoSessions),
             Arc::new(crate::response::NoProcessors),
         );
@@ -69,6 +69,7 @@ impl Setup {
         let policies = PolicySet::new(self.policies, Vec::new());
         let app = App::new(Parts {
             engine,
+            tools,
             access: Access::new(&access, key.as_ref(), Arc::new(FixedPolicies(Arc::new(policies)))).unwrap(),
             readiness: Arc::new(Ready(self.health)),
             plugins: crate::http::plugins::none(),

@@ -32,6 +32,7 @@ pub struct PluginFolder<P> {
 pub(in super::super) struct Shared<P> {
     catalog: ArcSwap<Catalog<P>>,
     statuses: ArcSwap<Vec<PluginStatus>>,
+    warnings: ArcSwap<Vec<String>>,
     changes: watch::Sender<u64>,
 }
 
@@ -90,6 +91,12 @@ impl<P: Send + Sync + 'static> PluginFolder<P> {
         self.shared.statuses.load_full()
     }
 
+    /// What the last look found beside plugins.
+    #[must_use]
+    pub fn warnings(&self) -> Arc<Vec<String>> {
+        self.shared.warnings.load_full()
+    }
+
     /// Looks at all files now, and again at those that could not be loaded before.
     ///
     /// # Errors
@@ -113,6 +120,7 @@ impl<P> Default for Shared<P> {
         Self {
             catalog: ArcSwap::from_pointee(Catalog::default()),
             statuses: ArcSwap::from_pointee(Vec::new()),
+            warnings: ArcSwap::from_pointee(Vec::new()),
             changes: watch::Sender::new(0),
         }
     }
@@ -121,6 +129,12 @@ impl<P> Default for Shared<P> {
 impl<P> Shared<P> {
     pub(super) fn catalog(&self) -> Arc<Catalog<P>> {
         self.catalog.load_full()
+    }
+
+    pub(super) fn warn(&self, warnings: &[String]) {
+        if self.warnings.load().as_slice() != warnings {
+            self.warnings.store(Arc::new(warnings.to_vec()));
+        }
     }
 }
 

@@ -11,11 +11,15 @@ use tracing::{debug, warn};
 
 use super::ToolSnapshot;
 use crate::domain::ToolDefinition;
+use crate::tools::call_stats::CallStats;
 use crate::tools::invoke::{Gates, Limits, RegisteredTool, Schemas};
 use crate::tools::lowering::function_json;
 use crate::tools::naming::{Namer, ToolNames};
 use crate::tools::schema::Schema;
 use crate::tools::{Config, Tool, ToolOverride, ToolSource, ToolSources};
+
+/// Tools whose counters are kept though they are not offered any more.
+const MAX_GONE: usize = 4096;
 
 /// Makes snapshots of what the sources offer.
 pub(super) struct Builder {
@@ -26,6 +30,8 @@ pub(super) struct Builder {
     all_calls: Arc<Semaphore>,
     settles_at: Instant,
     used_overrides: BTreeSet<String>,
+    /// Counters by qualified name: a tool that comes back goes on counting.
+    stats: HashMap<String, Arc<CallStats>>,
 }
 
 struct Source {
@@ -72,6 +78,7 @@ impl Builder {
             all_calls: gate(config.max_concurrent_calls),
             settles_at: Instant::now() + Duration::from_millis(config.name_settle_ms),
             used_overrides: BTreeSet::new(),
+            stats: HashMap::new(),
             config,
         }
     }
@@ -196,6 +203,7 @@ impl Builder {
             debug!(tool = %names.canonical, "tool is not offered: disabled in tools.overrides");
             return None;
         }
+        let stats = self.stats_of(&names.aliases[0]);
         let server = &self.sources[at];
         let definition = ToolDefinition {
             name: names.canonical.clone(),
@@ -221,8 +229,16 @@ impl Builder {
             tool: Arc::clone(tool),
             schemas: Arc::clone(schemas),
             limits,
+            stats,
             gates: Gates { server: Arc::clone(&server.calls), all: Arc::clone(&self.all_calls) },
         }))
+    }
+
+    fn stats_of(&mut self, qualified_name: &str) -> Arc<CallStats> {
+        if self.stats.len() > MAX_GONE {
+            self.stats.retain(|_, stats| Arc::strong_count(stats) > 1);
+        }
+        Arc::clone(self.stats.entry(qualified_name.to_owned()).or_default())
     }
 
     /// The override for a tool: the one of its full name goes before the one of its plain name.
