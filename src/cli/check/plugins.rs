@@ -70,8 +70,8 @@ fn failed(name: &str, words: String) -> Finding {
 fn folder(dir: &str, reports: &[PluginReport], warnings: &[String]) -> Finding {
     let count = match reports.len() {
         0 => format!("{dir}: no plugins"),
-        1 => format!("{dir}: 1 plugin"),
-        many => format!("{dir}: {many} plugins"),
+        1 => format!("{dir}: 1 plugin, bundled ones included"),
+        many => format!("{dir}: {many} plugins, bundled ones included"),
     };
     let state = if warnings.is_empty() { State::Ok } else { State::Warning };
     Finding { details: warnings.to_vec(), ..Finding::new(Area::Plugins, "folder", state, count) }
@@ -136,7 +136,9 @@ fn absent(name: &str, reports: &[PluginReport], dir: &str) -> Option<Finding> {
     if reports.iter().any(|report| report.status.name == name) {
         return None;
     }
-    let words = format!("plugins.required names it, but there is no {name}.wasm in {dir}");
+    let words = format!(
+        "plugins.required names it, but there is no {name}.wasm in {dir}, and no bundled plugin of that name is switched on"
+    );
     Some(failed(name, words))
 }
 

@@ -190,9 +190,12 @@ impl Out<'_> {
         values: impl IntoIterator<Item = (Labels, f64)>,
     ) -> fmt::Result {
         self.family(name, help, unit, MetricType::Gauge, |mut family| {
-            values
-                .into_iter()
-                .try_for_each(|(labels, value)| family.encode_family(&labels)?.encode_gauge(&value))
+            values.into_iter().try_for_each(|(labels, value)| {
+                if labels.is_empty() {
+                    return family.encode_gauge(&value);
+                }
+                family.encode_family(&labels)?.encode_gauge(&value)
+            })
         })
     }
 
