@@ -192,6 +192,9 @@ impl Plugin {
                 format!("handed over more than it may at once ({allowed} KiB, limits.max_output_kb)");
             return PluginError::new(name, PluginErrorKind::OutputTooLarge, message);
         }
+        if let Some(hoarded) = super::limits::hoarded(error) {
+            return with_backtrace(PluginError::new(name, PluginErrorKind::Limit, hoarded), error);
+        }
         if trap == Some(Trap::StackOverflow) {
             let message = "used up its stack (endless recursion?)";
             return with_backtrace(PluginError::new(name, PluginErrorKind::Limit, message), error);

@@ -1,6 +1,7 @@
 //! What one instance may use: memory, tables, handles. Asked by the runtime whenever a guest wants more.
 
 use wasmtime::ResourceLimiter;
+use wasmtime::component::ResourceTableError;
 
 /// Entries of all tables of one instance; CPython's tables have about 15,000.
 const MAX_TABLE_ENTRIES: usize = 100_000;
@@ -52,6 +53,16 @@ impl InstanceLimits {
     }
 }
 
+/// The words for a failure that comes from keeping more resources than a guest may, its own or the gateway's.
+pub(super) fn hoarded(error: &wasmtime::Error) -> Option<String> {
+    if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) {
+        return Some(format!("wanted more resources of the gateway's at once and may have {MAX_RESOURCES}"));
+    }
+    // The runtime has no type for this one.
+    let is_handle_limit = error.root_cause().to_string().ends_with("store handle limit exceeded");
+    is_handle_limit.then(|| format!("wanted more handles of resources at once and may have {MAX_HANDLES}"))
+}
+
 impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -98,7 +109,9 @@ impl ResourceLimiter for InstanceLimits {
             self.refused = Some(Refused::Table { wanted: total, allowed: MAX_TABLE_ENTRIES });
             return Ok(false);
         }
-        if maximum.is_some_and(|maximum| desired > maximum) {
+        // One table's bound is its own type's, or the pool's, which is below that of all tables together.
+        if let Some(maximum) = maximum.filter(|maximum| desired > *maximum) {
+            self.refused = Some(Refused::Table { wanted: desired, allowed: maximum });
             return Ok(false);
         }
         self.table_entries = total;
