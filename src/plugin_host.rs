@@ -30,6 +30,7 @@ mod watcher;
 
 #[cfg(test)]
 #[path = "../tests/support/component.rs"]
+#[allow(dead_code, reason = "what one kind of test uses, another may not")]
 mod component;
 #[cfg(test)]
 mod tests;

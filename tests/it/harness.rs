@@ -7,6 +7,7 @@
 pub(crate) mod client;
 pub(crate) mod gateway;
 pub(crate) mod mcp;
+pub(crate) mod plugins;
 pub(crate) mod program;
 pub(crate) mod schema;
 pub(crate) mod script;

@@ -21,14 +21,19 @@ mod clients;
 mod component;
 mod examples;
 mod faults;
+mod guests;
 mod harness;
 mod hostile_input;
+#[cfg(target_os = "linux")]
+mod hot_swap;
 #[cfg(unix)]
 mod lifecycle;
 mod openai;
 #[cfg(unix)]
 mod orphans;
 mod plugin_cli;
+#[cfg(target_os = "linux")]
+mod plugins_hostile;
 #[cfg(unix)]
 mod plugins_ops;
 mod real_servers;

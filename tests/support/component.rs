@@ -43,13 +43,33 @@ fn imports(body: &str) -> (String, String) {
     (imports.join("\n"), rest.join("\n"))
 }
 
+/// A component of `world` that imports more than plugins have to: `packages` of WIT text, each after those it uses, and
+/// `imports` of them by name.
+pub(crate) fn component_with(world: &str, packages: &[&str], imports: &[&str], body: &str) -> Vec<u8> {
+    let wit = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("wit");
+    let mut resolve = Resolve::default();
+    resolve.push_dir(&wit).unwrap();
+    for package in packages {
+        resolve.push_str("more.wit", package).unwrap();
+    }
+    let imports: String = imports.iter().map(|name| format!("import {name};")).collect();
+    let guest =
+        format!("package test:guest; world guest {{ include witgate:plugin/{world}@0.1.0; {imports} }}");
+    let package = resolve.push_str("guest.wit", &guest).unwrap();
+    encode(&resolve, package, "guest", &module(body))
+}
+
 /// A component of `world` of the package in the folder `wit`.
 pub(crate) fn component_of(wit: &std::path::Path, world: &str, module: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     let (package, _files) = resolve.push_dir(wit).unwrap();
+    encode(&resolve, package, world, module)
+}
+
+fn encode(resolve: &Resolve, package: wit_parser::PackageId, world: &str, module: &str) -> Vec<u8> {
     let world = resolve.select_world(&[package], Some(world)).unwrap();
     let mut module = wat::parse_str(module).unwrap();
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
+    embed_component_metadata(&mut module, resolve, world, StringEncoding::UTF8).unwrap();
     ComponentEncoder::default().module(&module).unwrap().validate(true).encode().unwrap()
 }
 

@@ -173,6 +173,8 @@ impl Builder {
         command.arg("serve").current_dir(self.folder.path()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.folder.path());
         command.env("PORT", "0").env("HOST", "127.0.0.1").env("RUST_LOG", "info,witgate=debug");
+        // Plugins are compiled once for all gateways: without optimisation the compiler takes seconds for each.
+        command.env("WITGATE_PLUGINS__CACHE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/compiled-plugins"));
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
