@@ -1,5 +1,7 @@
 //! Plugins called for real: small components, many of them hostile.
 
+mod leaks;
+
 use std::sync::Arc;
 use std::time::Duration;
 
