@@ -3,7 +3,11 @@
 //!
 //! `floor_*` do the same with a guest that does nothing, so that a guest's own work can be read off one run.
 
-#![expect(clippy::expect_used, reason = "a benchmark whose set-up fails has nothing to measure")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a benchmark whose set-up fails has nothing to measure"
+)]
 
 use std::path::Path;
 use std::sync::Arc;

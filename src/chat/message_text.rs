@@ -104,7 +104,7 @@ pub(super) fn drop_traces(choice: &mut Value) {
 mod tests {
     use super::*;
 
-    fn changed(message: Value, text: &str) -> Value {
+    fn changed(message: &Value, text: &str) -> Value {
         let mut choice = json!({"message": message, "logprobs": {"content": []}});
         set_text(&mut choice, text);
         assert_eq!(choice["logprobs"], Value::Null);
@@ -113,20 +113,20 @@ mod tests {
 
     #[test]
     fn text_goes_back_to_where_it_came_from() {
-        let plain = changed(json!({"content": "a", "refusal": null, "annotations": [1], "x": 1}), "b");
+        let plain = changed(&json!({"content": "a", "refusal": null, "annotations": [1], "x": 1}), "b");
         assert_eq!(plain, json!({"content": "b", "refusal": null, "x": 1}));
         assert_eq!(
-            changed(json!({"content": null, "refusal": "a"}), "b"),
+            changed(&json!({"content": null, "refusal": "a"}), "b"),
             json!({"content": null, "refusal": "b"})
         );
         assert_eq!(
-            changed(json!({"content": "a", "refusal": "b"}), "c"),
+            changed(&json!({"content": "a", "refusal": "b"}), "c"),
             json!({"content": "c", "refusal": null})
         );
-        assert_eq!(changed(json!({"content": null}), "b"), json!({"content": "b"}));
+        assert_eq!(changed(&json!({"content": null}), "b"), json!({"content": "b"}));
         let parts = json!([{"type": "image"}, {"type": "text", "text": "a"}, {"type": "text", "text": "b"}]);
         assert_eq!(text_of(&json!({"content": parts})), "ab");
-        let after = changed(json!({"content": parts}), "c");
+        let after = changed(&json!({"content": parts}), "c");
         assert_eq!(after["content"], json!([{"type": "image"}, {"type": "text", "text": "c"}]));
     }
 

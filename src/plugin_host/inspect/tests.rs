@@ -251,7 +251,7 @@ fn a_cut_component_is_incomplete_and_a_changed_one_damaged() {
             // A cut between two sections leaves a component: without its export it is no plugin.
             Ok(found) => assert!(found.check(&Manifest::default()).is_err() || found.version.is_none()),
             Err(error) if error.message.starts_with("incomplete") || error.message.starts_with("empty") => {
-                told += 1
+                told += 1;
             }
             Err(error) => panic!("{end}: {error}"),
         }

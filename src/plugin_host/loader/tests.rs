@@ -295,7 +295,7 @@ async fn strange_files_fail_and_the_others_are_loaded() {
 
     let folder = Folder::open(unwatched(), &[("good.wasm", &component(RESPONSE, "1"))]).await;
     folder.write("secret.wasm", &component(RESPONSE, "1"));
-    fs::set_permissions(folder.path("secret.wasm"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(folder.path("secret.wasm"), fs::Permissions::from_mode(0o000)).unwrap();
     fs::create_dir(folder.path("folder.wasm")).unwrap();
     nix::unistd::mkfifo(&folder.path("pipe.wasm"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     symlink("loop.wasm", folder.path("loop.wasm")).unwrap();

@@ -54,13 +54,13 @@ async fn while_the_call_waits_for_a_place() {
     let upstream = echo(&["loop"]);
     let gateway = with_plugin(&upstream, "loop", &guests::looping()).await;
     let request = || gateway.completion(&ask_model("loop", "!", false)).send_any();
-    leave_at(request(), async {
+    Box::pin(leave_at(request(), async {
         gateway.until_running("loop", 1).await;
         for _ in 0..3 {
             leave_at(request(), gateway.until_running("loop", 2)).await;
             gateway.until_running("loop", 1).await;
         }
-    })
+    }))
     .await;
     gateway.until_running("loop", 0).await;
     // The place is free.
