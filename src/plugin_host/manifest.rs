@@ -109,6 +109,8 @@ pub struct Limits {
 /// What a plugin is called for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Hook {
+    /// Its start when it is loaded, and the list of its tools.
+    Load,
     /// A whole reply.
     Response,
     /// A piece of a streamed reply, or its end.
@@ -168,12 +170,14 @@ impl Default for Limits {
 
 impl Limits {
     /// Longest time of one call: what the file says, else 2 s for a decision (every request waits for it), 5 s for a
-    /// reply or a piece of one, 30 s for a tool, which may have to ask somebody else.
+    /// reply or a piece of one, 10 s for its start (other plugins wait for it), 30 s for a tool, which may have to ask
+    /// somebody else.
     #[must_use]
     pub fn call_timeout(&self, hook: Hook) -> Duration {
         let default = match hook {
             Hook::Auth => 2000,
             Hook::Response | Hook::ResponseStream => 5000,
+            Hook::Load => 10_000,
             Hook::Tool => 30_000,
         };
         Duration::from_millis(self.call_timeout_ms.unwrap_or(default))

@@ -341,7 +341,7 @@ impl Plugin {
 
     async fn list_tools(&self) -> Result<Vec<ToolDefinition>, PluginError> {
         let tools: Result<_, PluginError> =
-            call_guest!(self, Hook::Tool, tools, None, |store, guest| guest.call_list_tools(store));
+            call_guest!(self, Hook::Load, tools, None, |store, guest| guest.call_list_tools(store));
         let tools: Vec<tools::ToolDefinition> = tools?;
         if tools.len() > MAX_TOOLS {
             return Err(
@@ -355,7 +355,7 @@ impl Plugin {
     /// One instance, to see that the component starts within its limits.
     async fn try_out(&self) -> Result<(), PluginError> {
         let mut call = self.open(None).await?;
-        let limit = self.shared.manifest.limits.call_timeout(Hook::Tool);
+        let limit = self.shared.manifest.limits.call_timeout(Hook::Load);
         let began = Instant::now();
         let _clock = self.start_clock(&mut call.store, limit);
         let store: &mut Store<HostState> = &mut call.store;

@@ -91,7 +91,8 @@ mode = "write"
 fn the_time_for_a_call_depends_on_what_it_is_for() {
     let limits = Limits::default();
     assert!(limits.call_timeout(Hook::Auth) < limits.call_timeout(Hook::Response));
-    assert!(limits.call_timeout(Hook::Response) < limits.call_timeout(Hook::Tool));
+    assert!(limits.call_timeout(Hook::Response) < limits.call_timeout(Hook::Load));
+    assert!(limits.call_timeout(Hook::Load) < limits.call_timeout(Hook::Tool));
 }
 
 #[test]
