@@ -324,3 +324,31 @@ pub(crate) fn replacing_letter(from: char, to: char) -> Vec<u8> {
     );
     crate::component::stream(&push, "(i32.const 512)")
 }
+
+/// A tool provider whose one tool, `explode`, runs `code`, which gives the address of the result.
+pub(crate) fn tool(code: &str) -> Vec<u8> {
+    let texts = [(3000, "explode"), (3010, "Explodes."), (3020, r#"{"type":"object"}"#)];
+    // The definition: name, title, description, schema, schema of the result, four hints.
+    let mut definition = Vec::new();
+    let mut push = |words: &[u32]| definition.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+    let [name, description, schema] = texts.map(|(at, text)| [at, u32::try_from(text.len()).unwrap()]);
+    push(&name);
+    push(&[0, 0, 0]);
+    push(&description);
+    push(&schema);
+    push(&[0, 0, 0]);
+    push(&[0, 0]);
+    let definition: String = definition.iter().map(|byte| format!("\\{byte:02x}")).collect();
+    let texts = texts.map(|(at, text)| format!("(data (i32.const {at}) \"{}\")", text.replace('"', "\\\"")));
+    let data = format!("(data (i32.const 2048) \"{definition}\") {}", texts.concat());
+    let list = "(i32.store (i32.const 1028) (i32.const 2048)) (i32.store (i32.const 1032) (i32.const 1)) (i32.const 1024)";
+    crate::component::tools(&data, list, code)
+}
+
+/// A stream processor that runs `code` when a piece begins with `!`, and lets all others pass.
+pub(crate) fn stream_acting(code: &str) -> Vec<u8> {
+    let push = format!(
+        "(if (i32.eq (i32.load8_u (i32.load offset=4 (local.get $list))) (i32.const 33)) (then {code})) (i32.const 1024)"
+    );
+    crate::component::stream(&push, "(i32.const 512)")
+}

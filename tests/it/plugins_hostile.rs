@@ -2,6 +2,7 @@
 //! behind, while everybody else is served.
 
 mod calls;
+mod hooks;
 mod io;
 mod leaving;
 mod load;

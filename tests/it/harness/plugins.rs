@@ -59,6 +59,12 @@ impl Gateway {
         .await;
     }
 
+    /// Waits until a line of the log has all these words: it may come a moment after an answer.
+    pub(crate) async fn until_logged(&self, words: &[&str]) {
+        let has_all = |line: &str| words.iter().all(|word| line.contains(word));
+        eventually(&format!("{words:?} are logged"), async || self.log().lines().any(has_all)).await;
+    }
+
     /// Memory that the process holds, in KiB.
     #[cfg(target_os = "linux")]
     pub(crate) fn resident_kb(&self) -> u64 {

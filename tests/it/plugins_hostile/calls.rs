@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{file, text};
 use crate::guests;
 use crate::harness::plugins::{ask_model, echo, gateway_with};
-use crate::harness::{Gateway, Upstream, within};
+use crate::harness::{Gateway, Upstream, eventually, within};
 
 /// A guest that fails when it is told to, and what is said about that.
 struct Bomb {
@@ -95,14 +95,7 @@ async fn a_bomb_costs_its_own_call_and_is_named() {
         let plugin = gateway.plugin(bomb.name).await;
         assert_eq!(plugin["errors"], json!({ bomb.kind: ROUNDS }), "{plugin}");
         assert_eq!((&plugin["running"], &plugin["state"]), (&json!(0), &json!("serving")), "{plugin}");
-        let log = gateway.log();
-        let mut lines = log.lines().filter(|line| line.contains(&format!("plugin `{}` ", bomb.name)));
-        assert!(
-            lines.any(|line| line.contains(bomb.words)),
-            "{}: {:#?}",
-            bomb.name,
-            lines.collect::<Vec<_>>()
-        );
+        gateway.until_logged(&[&format!("plugin `{}` ", bomb.name), bomb.words]).await;
     }
     let grown = gateway.resident_kb().saturating_sub(resident);
     assert!(grown < 48 << 10, "the bombs left {grown} KiB behind");
@@ -167,10 +160,11 @@ async fn floods_are_cut_off() {
             resident = gateway.resident_kb();
         }
     }
-    let log = gateway.log();
-    let lines = log.lines().filter(|line| line.contains("xxxxxxxxxx")).count();
-    assert_eq!(lines, 6 * 200);
-    assert_eq!(log.matches("99800 were dropped").count(), 6);
+    eventually("the last flood is in the log", async || {
+        gateway.log().matches("99800 were dropped").count() == 6
+    })
+    .await;
+    assert_eq!(gateway.log().lines().filter(|line| line.contains("xxxxxxxxxx")).count(), 6 * 200);
     let grown = gateway.resident_kb().saturating_sub(resident);
     assert!(grown < 24 << 10, "the floods left {grown} KiB behind");
 }

@@ -190,8 +190,7 @@ async fn nothing_is_reached_but_what_is_granted() {
         let said = fetch(&gateway, url).await;
         assert!(!said.contains("the page") && !said.contains("root:"), "{url}: {said}");
     }
-    let log = gateway.log();
-    assert!(log.contains("plugin `fetch-page` asked for 169.254.169.254:80; grant it with network"), "{log}");
+    gateway.until_logged(&["plugin `fetch-page` asked for 169.254.169.254:80; grant it with network"]).await;
     let plugin = gateway.plugin("fetch-page").await;
     assert_eq!((&plugin["errors"], &plugin["running"]), (&json!({}), &json!(0)), "{plugin}");
     // A name for this machine is refused where it is granted.
