@@ -232,6 +232,12 @@ impl StreamShaper {
             finishes.insert(0, self.bare_chunk(0, Map::new(), &json!("stop")));
         }
         for (index, mut value) in finishes {
+            // A choice that nothing was seen of is a message all the same.
+            if !self.roles_sent.contains(&index) {
+                let mut delta = Map::from_iter([("content".to_owned(), json!(""))]);
+                self.fit_role(&mut delta, index);
+                value["choices"][0]["delta"] = Value::Object(delta);
+            }
             let reason = &mut value["choices"][0]["finish_reason"];
             // Calls that were all the gateway's leave no `tool_calls` behind, and calls for the client always say so.
             if index == 0 && calls_shown {

@@ -178,6 +178,10 @@ impl StreamShaper {
             let text = self.shape_choice(&mut json, choice, round, staged).await?;
             let Some(state) = staged.choices.get_mut(&choice.index) else { continue };
             if state.chain.is_none() {
+                // A role that does not go out with this chunk goes out with the finish reason.
+                if json["delta"].get("role").is_some() {
+                    self.roles_sent.retain(|sent| *sent != choice.index);
+                }
                 continue;
             }
             round.has_other_output |= choice.has_other_output;
