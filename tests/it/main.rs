@@ -32,6 +32,8 @@ mod openai;
 #[cfg(unix)]
 mod orphans;
 mod plugin_cli;
+mod plugins_bundled_a;
+mod plugins_bundled_b;
 #[cfg(target_os = "linux")]
 mod plugins_hostile;
 #[cfg(unix)]

@@ -34,16 +34,19 @@ pub(crate) struct Builder {
     folder: Arc<TempDir>,
     config: String,
     servers: Value,
+    /// The bundled plugins that serve; `None` for those that do where nothing is set.
+    bundled: Option<Vec<String>>,
     env: Vec<(String, String)>,
 }
 
 impl Gateway {
-    /// A gateway with settings to be added.
+    /// A gateway with settings to be added. No plugin serves: most tests are about other things.
     pub(crate) fn builder() -> Builder {
         Builder {
             folder: Arc::new(tempfile::tempdir().unwrap()),
             config: String::new(),
             servers: json!({"mcpServers": {}}),
+            bundled: Some(Vec::new()),
             env: Vec::new(),
         }
     }
@@ -153,6 +156,21 @@ impl Builder {
         self.server("sqlite", json!({"command": env!("CARGO_BIN_EXE_sqlite-server"), "args": ["tools.db"]}))
     }
 
+    /// A plugin that is in the binary, with `file` as its operator's file.
+    pub(crate) fn bundled(mut self, name: &str, file: &str) -> Self {
+        let plugins = self.folder().join("plugins");
+        std::fs::create_dir_all(&plugins).unwrap();
+        std::fs::write(plugins.join(format!("{name}.toml")), file).unwrap();
+        self.bundled.get_or_insert_default().push(name.to_owned());
+        self
+    }
+
+    /// The plugins that serve where nobody has set anything.
+    pub(crate) fn default_plugins(mut self) -> Self {
+        self.bundled = None;
+        self
+    }
+
     /// One more environment variable.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
@@ -172,6 +190,9 @@ impl Builder {
         // Nothing of the machine's own settings may leak in: no keys, no proxies, no RUST_LOG.
         command.arg("serve").current_dir(self.folder.path()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.folder.path());
+        if let Some(bundled) = &self.bundled {
+            command.env("WITGATE_PLUGINS__BUNDLED", json!(bundled).to_string());
+        }
         command.env("PORT", "0").env("HOST", "127.0.0.1").env("RUST_LOG", "info,witgate=debug");
         // Plugins are compiled once for all gateways: without optimisation the compiler takes seconds for each.
         command.env("WITGATE_PLUGINS__CACHE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/compiled-plugins"));
