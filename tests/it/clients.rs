@@ -92,6 +92,8 @@ fn answer(request: &Recorded, closed: usize) -> Reply {
     let said = said(request);
     match said.as_str() {
         "hello" => Reply::text("Hello from upstream."),
+        "whom to ask?" => Reply::text("Ask alice@example.com or call +49 30 123456."),
+        "name the project" => Reply::text("We call it Project Falcon, you know."),
         "as json" => Reply::text(r#"{"city": "Oslo", "degrees": 7}"#),
         "think" => Reply::text("Four.").with(json!({"reasoning_content": "Two and two."})),
         "use your tool" => Reply::calls([ours]),
@@ -121,6 +123,26 @@ fn first_words(text: &str) -> Step {
 async fn openai_for_python() {
     let Some(command) = python("tests/clients/openai_python.py") else { return };
     Scene::start().await.drive(command).await;
+}
+
+#[tokio::test]
+async fn openai_for_python_with_plugins() {
+    let Some(mut command) = python("tests/clients/openai_plugins.py") else { return };
+    let upstream = Upstream::scripted(|request| answer(request, 0));
+    let guarded = Gateway::builder().upstream(&upstream).bundled("pii-redactor", "");
+    let guarded =
+        guarded.bundled("keyword-guard", "[config]\nphrases = [\"project falcon\"]\n").start().await;
+    let file = r#"
+        headers = ["signature", "signature-input", "content-digest"]
+        secrets = { k1 = "HMAC_SECRET" }
+        config.keys.k1 = { secret = "k1", principal = "alice" }
+    "#;
+    let secret = "a secret of sixteen bytes or more";
+    let signed = Gateway::builder().upstream(&upstream).env("HMAC_SECRET", secret).bundled("hmac-auth", file);
+    let signed = signed.start().await;
+    command.env("WITGATE_GUARDED_URL", guarded.url()).env("WITGATE_SIGNED_URL", signed.url());
+    command.env("WITGATE_SIGNING_SECRET", secret);
+    run(command, "").await.output();
 }
 
 #[tokio::test]
