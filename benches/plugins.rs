@@ -6,6 +6,7 @@
 #![expect(
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stdout,
     reason = "a benchmark whose set-up fails has nothing to measure"
 )]
 
@@ -27,7 +28,41 @@ use witgate::plugin_host::{Config, Plugin, PluginHost};
 mod component;
 
 fn main() {
-    divan::main();
+    // `WITGATE_SOAK=1000000 cargo bench --bench plugins` makes that many calls instead, and tells the memory in use.
+    match std::env::var("WITGATE_SOAK").ok().and_then(|calls| calls.parse().ok()) {
+        Some(calls) => soak(calls),
+        None => divan::main(),
+    }
+}
+
+/// Makes calls of all kinds, and prints the memory in use ten times on the way.
+fn soak(calls: usize) {
+    let bench = Bench::new(&[], &["pii-redactor", "tool-permissions"]);
+    let (redactor, policy) = (bench.plugin("pii-redactor"), bench.plugin("tool-permissions"));
+    let (context, reply) = (context(), reply(KB));
+    let request = access_request();
+    let delta = [TextDelta { kind: DeltaKind::Text, text: "write to ann@example.org".to_owned() }];
+    let began = std::time::Instant::now();
+    for part in 0..=10 {
+        let resident = resident_kib();
+        println!("{:>9} calls, {resident} KiB resident, {:.1} s", part * calls / 10, began.elapsed().as_secs_f64());
+        bench.runtime.block_on(async {
+            for _ in 0..calls / 10 / 5 {
+                redactor.process_reply(&context, &reply).await.expect("an answer");
+                policy.authorize(&request).await.expect("a decision");
+                let mut guest = redactor.open_reply(&context, 0).await.expect("a reply");
+                guest.push(&delta).await.expect("an answer");
+                guest.finish(&ReplyEnd::default()).await.expect("an end");
+            }
+        });
+    }
+}
+
+/// Resident memory of this process, in KiB; 0 where the system does not tell.
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
 }
 
 /// A host over a folder of its own.
@@ -104,7 +139,7 @@ fn floor_reply(bencher: Bencher<'_, '_>, kb: usize) {
     reply_bench(bencher, &bench, "keep", kb);
 }
 
-#[divan::bench(args = [1, 16, 256])]
+#[divan::bench(args = [0, 1, 16, 256])]
 fn redact_reply(bencher: Bencher<'_, '_>, kb: usize) {
     let bench = Bench::new(&[], &["pii-redactor"]);
     reply_bench(bencher, &bench, "pii-redactor", kb);
@@ -181,6 +216,11 @@ fn permissions_decision(bencher: Bencher<'_, '_>) {
 
 fn decision_bench(bencher: Bencher<'_, '_>, bench: &Bench, plugin: &str) {
     let plugin = bench.plugin(plugin);
+    let request = access_request();
+    bencher.bench_local(|| bench.runtime.block_on(plugin.authorize(&request)).expect("a decision"));
+}
+
+fn access_request() -> AccessRequest {
     let facts = HttpFacts {
         method: "POST".to_owned(),
         path: "/v1/chat/completions".to_owned(),
@@ -189,7 +229,7 @@ fn decision_bench(bencher: Bencher<'_, '_>, bench: &Bench, plugin: &str) {
         headers: vec![("user-agent".to_owned(), "bench".to_owned())],
         peer: None,
     };
-    let request = AccessRequest {
+    AccessRequest {
         request_id: RequestId::parse("req_0123456789").expect("an id"),
         action: AccessAction::Tool {
             name: "read_query".to_owned(),
@@ -198,8 +238,7 @@ fn decision_bench(bencher: Bencher<'_, '_>, bench: &Bench, plugin: &str) {
         },
         principal: Some(Principal::anonymous()),
         http: Some(Arc::new(facts)),
-    };
-    bencher.bench_local(|| bench.runtime.block_on(plugin.authorize(&request)).expect("a decision"));
+    }
 }
 
 #[divan::bench]

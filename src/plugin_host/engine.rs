@@ -198,7 +198,8 @@ impl Ticker {
                         }
                         state.parked.store(false, Ordering::SeqCst);
                     }
-                    std::thread::sleep(TICK);
+                    // Woken early only to stop, or by a guest that just began; an early tick does no harm.
+                    std::thread::park_timeout(TICK);
                     let Some(engine) = engine.upgrade() else { return };
                     engine.increment_epoch();
                 }
