@@ -45,7 +45,11 @@ fn soak(calls: usize) {
     let began = std::time::Instant::now();
     for part in 0..=10 {
         let resident = resident_kib();
-        println!("{:>9} calls, {resident} KiB resident, {:.1} s", part * calls / 10, began.elapsed().as_secs_f64());
+        println!(
+            "{:>9} calls, {resident} KiB resident, {:.1} s",
+            part * calls / 10,
+            began.elapsed().as_secs_f64()
+        );
         bench.runtime.block_on(async {
             for _ in 0..calls / 10 / 5 {
                 redactor.process_reply(&context, &reply).await.expect("an answer");
