@@ -1,9 +1,10 @@
-//! `witgate tools`: the tools of the MCP servers, listed or called, without a model.
+//! `witgate tools`: the tools of the MCP servers and plugins, listed or called, without a model.
 //!
-//! Starts the servers in this process, waits until every one is ready or has failed, and stops them again. Calls go
+//! Starts servers and plugins in this process, waits until every one is ready or has failed, and stops them again. Calls go
 //! through the same registry as a model's calls: names, validation, timeouts and retries are the same.
 
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -15,7 +16,9 @@ use super::spinner::Spinner;
 use super::terminal::{Style, Terminal, clean, note, one_line, print};
 use super::{Outcome, signals};
 use crate::domain::{Principal, PrincipalKind, RequestId, ToolContext, ToolDefinition, ToolResult};
+use crate::plugin_host::PluginHost;
 use crate::tools::mcp::McpServers;
+use crate::tools::wasm::WasmTools;
 use crate::tools::{ToolRegistry, ToolSnapshot};
 
 /// Time on top of the handshake's own limit, which ends the wait for servers in every ordinary case.
@@ -55,8 +58,10 @@ pub(super) async fn run(
     let servers = McpServers::start(config.mcp_servers, config.tools.mcp.clone());
     let work = async {
         settle(&servers, wait, terminal).await;
+        let plugins = PluginHost::start(config.plugins, config.variables, config.data_dir).await?;
+        let plugin_tools = Arc::new(WasmTools::new(plugins.folder()));
         // Made when all tools are there: which server started first must not decide who keeps a name.
-        let registry = ToolRegistry::new(config.tools, servers.sources());
+        let registry = ToolRegistry::with_newcomers(config.tools, servers.sources(), Some(plugin_tools));
         match &args.command {
             ToolsCommand::List { json } => {
                 tell_missing(&servers, terminal);

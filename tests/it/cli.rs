@@ -211,6 +211,8 @@ fn tools_are_listed_and_called() {
     let rows = rows.json();
     assert_eq!(rows["isError"], false);
     assert!(rows["content"].to_string().contains("42"), "{rows}");
+    let sum = folder.run(&["tools", "call", "calculate", r#"{"expression": "0.1 + 0.2"}"#]);
+    assert!(sum.code == Some(0) && sum.out.contains("0.3"), "plugins bring tools, too: {sum:?}");
 }
 
 #[test]
