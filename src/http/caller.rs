@@ -48,7 +48,6 @@ impl FromRequestParts<App> for Caller {
 
 /// Somebody who may look after plugins: always authenticated, with the scope `plugins`.
 #[derive(Debug)]
-#[cfg_attr(not(test), expect(dead_code, reason = "the endpoints for operators are on their way"))]
 pub(super) struct Operator(pub(super) AccessScope);
 
 impl FromRequestParts<App> for Operator {

@@ -87,7 +87,8 @@ pub(super) async fn get(
     })
 }
 
-pub(super) async fn reload(State(app): State<App>, _operator: Operator) -> Result<Response, ApiError> {
+pub(super) async fn reload(State(app): State<App>, operator: Operator) -> Result<Response, ApiError> {
+    tracing::info!(principal = %operator.0.principal().id, "the plugins folder is looked at on request");
     // The look goes on to its end, also where the client does not wait for it.
     let report = app.plugins().reload().await.map_err(|error| ApiError::unavailable(error.to_string()))?;
     Ok(json_response(&report))

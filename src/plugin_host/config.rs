@@ -25,7 +25,7 @@ pub struct Config {
     /// Largest component, in mebibytes. Default 128.
     #[serde(deserialize_with = "bounded::<_, 1, 1024>")]
     pub max_component_mb: u64,
-    /// Calls and open replies at the same time, over all plugins. Default 128.
+    /// Calls and open replies at the same time, over all plugins. Default 1000.
     #[serde(deserialize_with = "bounded::<_, 1, 10_000>")]
     pub max_instances: u64,
     /// The most that a plugin's `limits.memory_mb` can be. Default 256.
@@ -43,7 +43,7 @@ impl Default for Config {
             watch: true,
             required: Vec::new(),
             max_component_mb: 128,
-            max_instances: 128,
+            max_instances: 1000,
             max_instance_memory_mb: 256,
             cache_dir: None,
         }

@@ -171,8 +171,8 @@ async fn one_choice_of_several_is_blocked() {
         choices.filter_map(|choice| choice.pointer(key)?.as_str().map(str::to_owned)).collect()
     };
     assert_eq!(
-        (of(0, "/delta/content"), of(0, "/finish_reason")),
-        (vec![], vec!["content_filter".to_owned()])
+        (of(0, "/delta/content").concat(), of(0, "/delta/role"), of(0, "/finish_reason")),
+        (String::new(), vec!["assistant".to_owned()], vec!["content_filter".to_owned()])
     );
     assert_eq!(
         (of(1, "/delta/content"), of(1, "/finish_reason")),
