@@ -25,12 +25,8 @@ const MAX_GUEST_MESSAGE_CHARS: usize = 2000;
 /// A call that has got its place and its store.
 pub(super) struct Call {
     pub(super) store: Store<HostState>,
-    pub(super) permits: Permits,
-}
-
-/// Places held: one among all instances of the gateway.
-pub(super) struct Permits {
-    _instance: OwnedSemaphorePermit,
+    /// Its place among all instances of the gateway.
+    pub(super) instance: OwnedSemaphorePermit,
 }
 
 /// What one call gave: the guest's answer, or the reason why there is none.
@@ -44,11 +40,7 @@ impl Plugin {
                 format!("failed too often and is not called for another {} s", left.as_secs().max(1));
             return Err(self.refuse(PluginErrorKind::CircuitOpen, message));
         }
-        let admitted = self.place(&self.concurrency, "limits.max_concurrency").await;
-        if admitted.is_err() {
-            self.breaker.undecided();
-        }
-        admitted
+        self.place(&self.concurrency, "limits.max_concurrency").await
     }
 
     /// A place among `places`, waited for no longer than the operator allows.
@@ -60,6 +52,8 @@ impl Plugin {
         match tokio::time::timeout(patience, Arc::clone(places).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
             _ => {
+                // The circuit may have let this call in to see how the plugin does; now another one has to show it.
+                self.breaker.undecided();
                 let message =
                     format!("has too many calls at once ({limit}); waited {} ms", patience.as_millis());
                 Err(self.refuse(PluginErrorKind::Overloaded, message))
@@ -93,7 +87,7 @@ impl Plugin {
             // The engine counts fuel, so setting it cannot fail.
             let _counted = store.set_fuel(fuel);
         }
-        Ok(Call { store, permits: Permits { _instance: instance } })
+        Ok(Call { store, instance })
     }
 
     /// Starts the time of a call that may take until `limit` from now.

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::Store;
 use wasmtime::component::ResourceAny;
 
 use super::bindings::exports::witgate::plugin::response_stream;
-use super::call::{Outcome, Permits};
+use super::call::Outcome;
 use super::convert::{self, PrincipalIn};
 use super::error::PluginError;
 use super::manifest::Hook;
@@ -23,7 +24,7 @@ pub struct ReplyGuest {
     store: Store<HostState>,
     guest: response_stream::Guest,
     reply: ResourceAny,
-    _permits: Permits,
+    _instance: OwnedSemaphorePermit,
     _running: RunningCall,
 }
 
@@ -56,7 +57,7 @@ impl ReplyGuest {
         drop(clock);
         let (guest, reply) = plugin.settle(outcome, &call.store, limit, began.elapsed())?;
         drop(permit);
-        Ok(Self { store: call.store, _permits: call.permits, _running: running, guest, reply, plugin })
+        Ok(Self { store: call.store, _instance: call.instance, _running: running, guest, reply, plugin })
     }
 
     /// Hands over the next deltas.
