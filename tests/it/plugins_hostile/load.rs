@@ -60,7 +60,8 @@ fn impostors() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("six-bytes", good[..6].to_vec(), "incomplete: the file ends within its first 8 bytes"),
         ("half", good[..good.len() / 2].to_vec(), "copy or download it again"),
         ("without-end", good[..good.len() - 1].to_vec(), "copy or download it again"),
-        ("noise", [b"\0asm\x0d\0\x01\0".to_vec(), noise.clone()].concat(), "damaged"),
+        // No section has this number, whatever noise follows.
+        ("noise", [b"\0asm\x0d\0\x01\0\xff".to_vec(), noise.clone()].concat(), "damaged"),
         ("random", [b"R".to_vec(), noise].concat(), "no WebAssembly file"),
         ("core-module", wat::parse_str(module("")).unwrap(), "a core module, not a component: build it with"),
         ("text-form", b"(component)".to_vec(), "WebAssembly in text form"),
