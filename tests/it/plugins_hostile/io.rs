@@ -220,11 +220,17 @@ async fn slow_peers_keep_only_their_own_call_waiting() {
     assert!(said.contains("read on with start"), "{said}");
     site.until_open(0).await;
     // The gateway's own limit, in words that do not tell the guest's inside.
+    let before = gateway.plugin("fetch-page").await["loaded_ms"].clone();
     gateway.drop_in(
         "fetch-page.toml",
         format!("network = {}\nlimits.call_timeout_ms = 300", json!([site.grant()])).as_bytes(),
     );
-    gateway.reload_plugins().await;
+    for _ in 0..50 {
+        gateway.reload_plugins().await;
+        if gateway.plugin("fetch-page").await["loaded_ms"] != before {
+            break;
+        }
+    }
     let said = fetch(&gateway, &site.url("stall")).await;
     assert!(said.contains("plugin `fetch-page` took too long"), "{said}");
     site.until_open(0).await;
