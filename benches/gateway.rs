@@ -15,6 +15,7 @@ use futures_util::{StreamExt, stream};
 use http_body_util::BodyExt;
 use tower::ServiceExt;
 use witgate::access::{Access, AccessScope, FixedPolicies};
+use witgate::audit::AuditLog;
 use witgate::chat::{ChatEngine, Config, ReplyEvent, TurnContext};
 use witgate::domain::{Chunk, Completion, CompletionRequest, Principal, RequestId};
 use witgate::http::{App, Component, Parts, Readiness};
@@ -24,6 +25,7 @@ use witgate::llm::{
 };
 use witgate::response::NoProcessors;
 use witgate::sessions::memory::MemoryStore;
+use witgate::toolbox::Toolbox;
 use witgate::tools::ToolRegistry;
 
 /// Chunks of one streamed reply.
@@ -81,25 +83,26 @@ impl ModelDirectory for Directory {
 
 struct Bench {
     runtime: tokio::runtime::Runtime,
-    tools: Arc<ToolRegistry>,
+    toolbox: Toolbox,
     engine: ChatEngine,
 }
 
 impl Bench {
     fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let (engine, tools) = runtime.block_on(async {
+        let (engine, toolbox) = runtime.block_on(async {
             let tools = Arc::new(ToolRegistry::new(witgate::tools::Config::default(), Vec::new()));
+            let toolbox = Toolbox::new(tools, AuditLog::none());
             let engine = ChatEngine::new(
                 Config::default(),
                 Arc::new(Directory(Arc::new(NoOp))),
-                Arc::clone(&tools),
+                toolbox.clone(),
                 Arc::new(MemoryStore::new(witgate::sessions::Config::default())),
                 Arc::new(NoProcessors),
             );
-            (engine, tools)
+            (engine, toolbox)
         });
-        Self { runtime, tools, engine }
+        Self { runtime, toolbox, engine }
     }
 }
 
@@ -190,7 +193,7 @@ impl Bench {
     fn router(&self) -> axum::Router {
         let parts = Parts {
             engine: self.engine.clone(),
-            tools: Arc::clone(&self.tools),
+            toolbox: self.toolbox.clone(),
             access: Access::new(
                 &witgate::access::Config::default(),
                 None,

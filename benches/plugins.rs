@@ -254,6 +254,7 @@ fn tool_call(bencher: Bencher<'_, '_>) {
         request_id: RequestId::parse("req_0123456789").expect("an id"),
         session_id: None,
         call_id: "call_1".to_owned(),
+        progress: Default::default(),
     };
     let arguments = r#"{"expression":"0.1 + 0.2 * 3"}"#;
     bencher.bench_local(|| {

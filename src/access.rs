@@ -11,6 +11,7 @@
 
 mod chain;
 mod error;
+mod grants;
 mod identity;
 mod policy;
 mod scope;
@@ -19,11 +20,13 @@ mod wasm_policy;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::Deserialize;
 
 pub use error::AccessError;
+pub use grants::{BudgetPeriod, Grants, Limits, SCOPES, TokenBudget, is_scope};
 pub use identity::{Credential, Door};
 pub use policy::{AuthPolicy, FixedPolicies, PolicyError, PolicySet, PolicySource};
 pub use scope::AccessScope;
@@ -70,6 +73,8 @@ pub struct Entry<'a> {
     pub door: Door,
     /// What it presents.
     pub credential: Credential<'a>,
+    /// The other side of the connection, where there is one.
+    pub peer: Option<IpAddr>,
 }
 
 /// A configuration that nobody could get past.
@@ -112,8 +117,8 @@ impl Access {
         entry: Entry<'_>,
         facts: impl FnOnce() -> HttpFacts,
     ) -> Result<AccessScope, AccessError> {
-        let Entry { request_id, door, credential } = entry;
-        let Identified { mut principal, mut is_known, mut refusal } =
+        let Entry { request_id, door, credential, peer } = entry;
+        let Identified { mut principal, mut is_known, mut grants, mut refusal } =
             self.identity.identify(door, credential);
         let policies = self.policies.snapshot();
         let mut http = None;
@@ -128,6 +133,7 @@ impl Access {
             let verdict = chain::ask(&policies, &mut request).await?;
             http = Some(facts);
             if let Some(named) = verdict.named {
+                grants = self.identity.grants_of(&named);
                 (principal, is_known) = (named, true);
             }
             // Being let in without a name is enough for the endpoints that can be open, and for no others.
@@ -139,11 +145,14 @@ impl Access {
         if let Some(refusal) = refusal {
             return Err(refusal);
         }
-        if let Door::Guarded(scope) = door
-            && !principal.scopes.iter().any(|held| held == scope)
-        {
+        let scope = match door {
+            Door::Chat => "chat",
+            Door::Guarded(scope) => scope,
+        };
+        if !grants.has(scope) {
             return Err(AccessError::MissingScope(scope));
         }
-        Ok(AccessScope::new(scope::Inner { request_id, principal, is_known, policies, http }))
+        let inner = scope::Inner { request_id, principal, is_known, grants, policies, http, peer };
+        Ok(AccessScope::new(inner))
     }
 }

@@ -24,6 +24,6 @@ pub use processing::{
 };
 pub use reply::{Completion, CompletionChoice, FinishReason, Usage};
 pub use tool::{
-    ContentBlock, ToolAnnotations, ToolCall, ToolContext, ToolDefinition, ToolError, ToolErrorKind,
-    ToolResult,
+    ContentBlock, ProgressListener, ToolAnnotations, ToolCall, ToolContext, ToolDefinition, ToolError,
+    ToolErrorKind, ToolProgress, ToolResult,
 };

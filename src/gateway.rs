@@ -24,6 +24,7 @@ pub use self::config::{Config, DATA_DIR};
 use self::readiness::Components;
 pub use self::shutdown::{Ended, serve};
 use crate::access::{Access, WasmPolicies};
+use crate::audit::AuditLog;
 use crate::chat::ChatEngine;
 use crate::http::{App, Parts, Server};
 use crate::llm::{ModelDirectory, Models};
@@ -32,6 +33,7 @@ use crate::response::wasm::PluginProcessors;
 use crate::sessions::memory::MemoryStore;
 use crate::sessions::sqlite::SqliteStore;
 use crate::sessions::{self, SessionStore, StoreKind};
+use crate::toolbox::Toolbox;
 use crate::tools::ToolRegistry;
 use crate::tools::mcp::{McpServers, ServerState};
 use crate::tools::wasm::WasmTools;
@@ -68,10 +70,11 @@ pub async fn build(config: Config) -> anyhow::Result<Gateway> {
     let wasm_tools = Arc::new(WasmTools::new(plugins.folder()));
     let tools = Arc::new(ToolRegistry::with_newcomers(config.tools, mcp.sources(), Some(wasm_tools)));
     let directory: Arc<dyn ModelDirectory> = models.clone();
+    let toolbox = Toolbox::new(Arc::clone(&tools), AuditLog::none());
     let engine = ChatEngine::new(
         config.chat,
         directory,
-        Arc::clone(&tools),
+        toolbox.clone(),
         Arc::clone(&store),
         Arc::new(PluginProcessors::new(Arc::clone(&plugins))),
     );
@@ -91,7 +94,7 @@ pub async fn build(config: Config) -> anyhow::Result<Gateway> {
     let app = App::new(Parts {
         engine,
         access,
-        tools: Arc::clone(&tools),
+        toolbox,
         readiness,
         plugins: plugins.clone(),
         tools_settled,

@@ -4,6 +4,7 @@
 //! command line over it. `ARCHITECTURE.md` has the floor plan.
 
 pub mod access;
+pub mod audit;
 pub mod chat;
 pub mod cli;
 pub mod config;
@@ -15,4 +16,5 @@ pub mod plugin_host;
 pub mod response;
 pub mod sessions;
 pub mod telemetry;
+pub mod toolbox;
 pub mod tools;

@@ -24,6 +24,7 @@ use async_trait::async_trait;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
+pub use bound::result_bytes;
 pub use call_stats::{CallOutcome, CallStats};
 pub use invoke::RegisteredTool;
 pub use registry::{ToolRegistry, ToolSnapshot};

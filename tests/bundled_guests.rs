@@ -56,6 +56,7 @@ impl Loaded {
             request_id: RequestId::parse("r1").unwrap(),
             session_id: None,
             call_id: "c1".to_owned(),
+            progress: Default::default(),
         };
         let result: ToolResult = self.plugin.call_tool(&context, tool, &arguments.to_string()).await.unwrap();
         let blocks = serde_json::to_value(&result.content).unwrap();

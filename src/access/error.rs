@@ -22,6 +22,12 @@ pub enum AccessError {
     /// The caller is known and may not do this.
     #[error("this needs the scope `{0}`, which your credential does not have")]
     MissingScope(&'static str),
+    /// The caller may call tools, and not this one: to the caller there is no such tool.
+    #[error("there is no tool named `{0}`")]
+    ToolNotAllowed(String),
+    /// The caller may not ask this model: to the caller there is no such model.
+    #[error("the model `{0}` does not exist; GET /v1/models lists those there are")]
+    ModelNotAllowed(String),
     /// A policy said no.
     #[error("{0}")]
     Denied(Denial),
@@ -45,6 +51,7 @@ impl AccessError {
         match self {
             Self::Missing | Self::Invalid | Self::NoKeySet => 401,
             Self::MissingScope(_) => 403,
+            Self::ToolNotAllowed(_) | Self::ModelNotAllowed(_) => 404,
             Self::Denied(denial) => denial.status,
             Self::PluginMissing(_) | Self::PolicyFailed { .. } => 503,
         }
@@ -57,6 +64,8 @@ impl AccessError {
             Self::Missing | Self::NoKeySet => "missing_api_key",
             Self::Invalid => "invalid_api_key",
             Self::MissingScope(_) | Self::Denied(_) => "access_denied",
+            Self::ToolNotAllowed(_) => "tool_not_found",
+            Self::ModelNotAllowed(_) => "model_not_found",
             Self::PluginMissing(_) => "plugin_missing",
             Self::PolicyFailed { .. } => "access_policy_failed",
         }

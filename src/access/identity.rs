@@ -2,15 +2,21 @@
 //!
 //! Keys are compared in constant time and kept as hashes; no key is ever logged.
 
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::grants::Grants;
 use super::{AccessError, ChatAccess};
 use crate::config::secret::Secret;
 use crate::domain::{Principal, PrincipalKind};
 
 /// What the static key may do: everything but `admin`.
 const STATIC_KEY_SCOPES: [&str; 5] = ["chat", "tools:list", "tools:call", "plugins", "metrics"];
+
+/// What callers whom nobody checked may do, where they may come in at all.
+const UNCHECKED_SCOPES: [&str; 2] = ["chat", "tools:call"];
 
 /// Which part of the gateway a request wants to enter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +42,9 @@ pub enum Credential<'a> {
 pub(super) struct Identity {
     chat: ChatAccess,
     static_key: Option<[u8; 32]>,
+    static_grants: Arc<Grants>,
+    /// Of callers whom nobody checked, and of those whom a policy names without scopes.
+    unchecked_grants: Arc<Grants>,
 }
 
 /// What the built-in rule says.
@@ -45,13 +54,20 @@ pub(super) struct Identified {
     pub(super) principal: Principal,
     /// Whether the principal was checked; others are somebody or other.
     pub(super) is_known: bool,
+    /// What the caller may do.
+    pub(super) grants: Arc<Grants>,
     /// Why the caller is turned away, unless a policy knows better.
     pub(super) refusal: Option<AccessError>,
 }
 
 impl Identity {
     pub(super) fn new(chat: ChatAccess, static_key: Option<&Secret>) -> Self {
-        Self { chat, static_key: static_key.map(|key| hash(key.expose())) }
+        Self {
+            chat,
+            static_key: static_key.map(|key| hash(key.expose())),
+            static_grants: Arc::new(Grants::of_scopes(&STATIC_KEY_SCOPES)),
+            unchecked_grants: Arc::new(Grants::of_scopes(&UNCHECKED_SCOPES)),
+        }
     }
 
     pub(super) fn chat_is_open(&self) -> bool {
@@ -60,6 +76,14 @@ impl Identity {
 
     pub(super) fn has_key(&self) -> bool {
         self.static_key.is_some()
+    }
+
+    /// What a principal that a policy named may do: what its scopes say, or what everybody may.
+    pub(super) fn grants_of(&self, principal: &Principal) -> Arc<Grants> {
+        if principal.scopes.is_empty() {
+            return Arc::clone(&self.unchecked_grants);
+        }
+        Arc::new(Grants { scopes: principal.scopes.clone(), ..Grants::default() })
     }
 
     /// Who presents `credential` at `door`.
@@ -76,7 +100,8 @@ impl Identity {
         {
             let mut principal = Principal::new("key:static", PrincipalKind::Service);
             principal.scopes = STATIC_KEY_SCOPES.map(str::to_owned).to_vec();
-            return Identified { principal, is_known: true, refusal: None };
+            let grants = Arc::clone(&self.static_grants);
+            return Identified { principal, is_known: true, grants, refusal: None };
         }
         let principal = match presented {
             Some(presented) => {
@@ -93,7 +118,7 @@ impl Identity {
             (_, Credential::Unreadable, _) | (_, _, Some(_)) => Some(AccessError::Invalid),
             (_, _, None) => Some(AccessError::Missing),
         };
-        Identified { principal, is_known: false, refusal }
+        Identified { principal, is_known: false, grants: Arc::clone(&self.unchecked_grants), refusal }
     }
 }
 

@@ -1,11 +1,14 @@
 //! What one request may do: made once when it comes in, asked again for its model and for each of its tool calls.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::AccessError;
 use super::chain;
+use super::grants::{Grants, SCOPES};
 use super::policy::PolicySet;
+use crate::audit::AuditSubject;
 use crate::domain::{AccessAction, AccessRequest, HttpFacts, Principal, RequestId};
 
 /// A request that was let in: who is asking, and the policies that decide on what it does further. A clone is the same.
@@ -17,10 +20,14 @@ pub(super) struct Inner {
     pub(super) principal: Principal,
     /// Whether policies are shown the principal: one that nobody checked is none.
     pub(super) is_known: bool,
+    /// What the gateway's own rules let the caller do.
+    pub(super) grants: Arc<Grants>,
     /// The policies of the moment the request came in.
     pub(super) policies: Arc<PolicySet>,
     /// `None` where there is no policy to read it.
     pub(super) http: Option<Arc<HttpFacts>>,
+    /// The other side of the connection.
+    pub(super) peer: Option<IpAddr>,
 }
 
 impl AccessScope {
@@ -32,7 +39,8 @@ impl AccessScope {
     #[must_use]
     pub fn unrestricted(request_id: RequestId, principal: Principal) -> Self {
         let policies = Arc::new(PolicySet::default());
-        Self::new(Inner { request_id, principal, is_known: true, policies, http: None })
+        let grants = Arc::new(Grants::of_scopes(&SCOPES));
+        Self::new(Inner { request_id, principal, is_known: true, grants, policies, http: None, peer: None })
     }
 
     /// Who is asking.
@@ -47,7 +55,39 @@ impl AccessScope {
         &self.0.request_id
     }
 
-    /// True when [`Self::model`] and [`Self::tool`] have somebody to ask.
+    /// What the gateway's own rules let the caller do.
+    #[must_use]
+    pub fn grants(&self) -> &Grants {
+        &self.0.grants
+    }
+
+    /// The caller for the audit log.
+    #[must_use]
+    pub fn subject(&self) -> AuditSubject {
+        AuditSubject { principal: self.0.principal.id.clone(), peer: self.0.peer }
+    }
+
+    /// Whether the caller may see the tool with these names (canonical, `server__tool`); no policy is asked.
+    #[must_use]
+    pub fn sees_tool(&self, name: &str, qualified_name: &str) -> bool {
+        self.0.grants.sees_tool(name, qualified_name)
+    }
+
+    /// Whether the caller may see the model `id`; no policy is asked.
+    #[must_use]
+    pub fn sees_model(&self, id: &str) -> bool {
+        self.0.grants.sees_model(id)
+    }
+
+    /// Whether the gateway's own rules let the caller call the tool with these names; [`Self::tool`] asks the policies.
+    ///
+    /// # Errors
+    /// The rule that refuses it.
+    pub fn may_call(&self, name: &str, qualified_name: &str) -> Result<(), AccessError> {
+        self.0.grants.call(name, qualified_name)
+    }
+
+    /// True when [`Self::tool`] has somebody to ask.
     #[must_use]
     pub fn has_policies(&self) -> bool {
         !self.0.policies.is_empty()
@@ -56,8 +96,11 @@ impl AccessScope {
     /// Whether the caller may ask the model `id`.
     ///
     /// # Errors
-    /// When a policy refuses it or fails.
+    /// When a rule or a policy refuses it, or a policy fails.
     pub async fn model(&self, id: &str) -> Result<(), AccessError> {
+        if !self.sees_model(id) {
+            return Err(AccessError::ModelNotAllowed(id.to_owned()));
+        }
         if !self.has_policies() {
             return Ok(());
         }

@@ -17,7 +17,7 @@ use crate::domain::{CompletionRequest, Principal, SessionId};
 use crate::llm::{ModelDirectory, ModelInfo, ToolMode};
 use crate::response::{ProcessorSource, ResponsePipeline, TextCallProcessor};
 use crate::sessions::{SessionPage, SessionStore};
-use crate::tools::ToolRegistry;
+use crate::toolbox::Toolbox;
 
 /// The engine; a clone is another handle to the same one.
 #[derive(Clone)]
@@ -32,7 +32,7 @@ pub(super) type EngineParts = Arc<Parts>;
 pub(super) struct Parts {
     pub(super) config: Config,
     pub(super) models: Arc<dyn ModelDirectory>,
-    pub(super) tools: Arc<ToolRegistry>,
+    pub(super) toolbox: Toolbox,
     pub(super) sessions: Arc<dyn SessionStore>,
     pub(super) processors: Arc<dyn ProcessorSource>,
     pub(super) hidden_calls: HiddenCalls,
@@ -44,13 +44,13 @@ impl ChatEngine {
     pub fn new(
         config: Config,
         models: Arc<dyn ModelDirectory>,
-        tools: Arc<ToolRegistry>,
+        toolbox: Toolbox,
         sessions: Arc<dyn SessionStore>,
         processors: Arc<dyn ProcessorSource>,
     ) -> Self {
         let hidden_calls = HiddenCalls::new(config.max_hidden_replies);
         let gates = SessionGates::default();
-        let parts = Parts { config, models, tools, sessions, processors, hidden_calls, gates };
+        let parts = Parts { config, models, toolbox, sessions, processors, hidden_calls, gates };
         Self { parts: Arc::new(parts) }
     }
 
@@ -187,8 +187,7 @@ impl ChatEngine {
         context.access.model(&model.id).await.map_err(ChatErrorKind::from)?;
         let client_messages = request.messages.clone();
         self.parts.hidden_calls.restore(&context.principal, &mut request.messages);
-        let tools =
-            ToolSet::for_request(&request, &self.parts.tools.snapshot(), &model.tools, &context.tools);
+        let tools = ToolSet::for_request(&request, &self.parts.toolbox.snapshot(), &model.tools, &context);
         request.model.clone_from(&model.id);
         let is_plain = |choice: &Bytes| matches!(&choice[..], b"\"none\"" | b"\"auto\"");
         if tools.is_empty() && request.tool_choice.as_ref().is_some_and(is_plain) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::TurnContext;
 use crate::domain::{CompletionRequest, ToolCall};
 use crate::llm::ToolChoice;
 use crate::tools::{RegisteredTool, ToolSnapshot};
@@ -36,13 +37,13 @@ impl ToolSet {
         request: &CompletionRequest,
         snapshot: &ToolSnapshot,
         allowed: &ToolChoice,
-        wanted: &ToolChoice,
+        context: &TurnContext,
     ) -> Self {
         let client: HashSet<String> = request.tools.iter().filter_map(tool_name).collect();
         let refused = request.choice_count() > 1
             || request.field("functions").is_some()
             || request.tool_choice.as_deref() == Some(b"\"none\"");
-        let gateway = if refused { Vec::new() } else { select(snapshot, allowed, wanted, &client) };
+        let gateway = if refused { Vec::new() } else { select(snapshot, allowed, context, &client) };
         Self { gateway, client, client_entries: request.tools.clone() }
     }
 
@@ -96,7 +97,7 @@ impl ToolSet {
 fn select(
     snapshot: &ToolSnapshot,
     allowed: &ToolChoice,
-    wanted: &ToolChoice,
+    context: &TurnContext,
     client: &HashSet<String>,
 ) -> Vec<Arc<RegisteredTool>> {
     let names_of = |choice: &ToolChoice| match choice {
@@ -113,12 +114,13 @@ fn select(
             Some(found.collect::<HashSet<String>>())
         }
     };
-    let (allowed, wanted) = (names_of(allowed), names_of(wanted));
+    let (allowed, wanted) = (names_of(allowed), names_of(&context.tools));
     let fits =
         |names: &Option<HashSet<String>>, name: &str| names.as_ref().is_none_or(|names| names.contains(name));
     let offered = snapshot.tools().iter().filter(|tool| {
         let name = tool.definition.name.as_str();
-        !client.contains(name) && fits(&allowed, name) && fits(&wanted, name)
+        let may_call = || context.access.may_call(name, &tool.qualified_name).is_ok();
+        !client.contains(name) && fits(&allowed, name) && fits(&wanted, name) && may_call()
     });
     offered.cloned().collect()
 }

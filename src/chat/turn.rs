@@ -114,6 +114,7 @@ impl Turn {
             }
             progress.tools_ran |= ours.iter().any(|pending| pending.may_have_side_effects());
             let results = tool_run::run(
+                &self.parts.toolbox,
                 ours,
                 &self.context,
                 self.session_id.as_ref(),

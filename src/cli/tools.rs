@@ -160,6 +160,7 @@ async fn call(
         request_id: RequestId::generate(),
         session_id: None,
         call_id: crate::domain::ids::random_id("call_"),
+        progress: Default::default(),
     };
     match tool.invoke(arguments, &context).await {
         Ok(result) => show(&result, json, terminal),

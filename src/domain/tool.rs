@@ -2,6 +2,8 @@
 //!
 //! Shapes follow the Model Context Protocol (`Tool`, `CallToolResult`, `ContentBlock`).
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -88,6 +90,65 @@ pub struct ToolContext {
     pub session_id: Option<SessionId>,
     /// Id of this call, for logs.
     pub call_id: String,
+    /// Who is told how the call gets on.
+    pub progress: ProgressListener,
+}
+
+/// What a tool tells while a call of it runs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToolProgress {
+    /// How far it is.
+    Progress {
+        /// Grows with every message; its unit is the tool's own.
+        progress: f64,
+        /// What `progress` will be at the end, where the tool knows.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        total: Option<f64>,
+        /// In words.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
+    },
+    /// A line of the tool's log.
+    Log {
+        /// One of the levels of RFC 5424 in lower case: `debug` to `emergency`.
+        level: String,
+        /// The part of the server that speaks, where it says so.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        logger: Option<String>,
+        /// What it says: text or any other JSON.
+        data: Value,
+    },
+}
+
+/// Is told how a call gets on, in order; by default nobody listens.
+#[derive(Clone, Default)]
+pub struct ProgressListener(Option<Arc<dyn Fn(ToolProgress) + Send + Sync>>);
+
+impl ProgressListener {
+    /// A listener. `tell` is called on the way of the call's own messages, so it must not block.
+    pub fn new(tell: impl Fn(ToolProgress) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(tell)))
+    }
+
+    /// True when somebody listens: only then a server is asked to tell.
+    #[must_use]
+    pub fn is_listening(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Tells whoever listens.
+    pub fn tell(&self, progress: ToolProgress) {
+        if let Some(tell) = &self.0 {
+            tell(progress);
+        }
+    }
+}
+
+impl fmt::Debug for ProgressListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ProgressListener").field(&self.is_listening()).finish()
+    }
 }
 
 /// One piece of a tool's result.

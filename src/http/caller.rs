@@ -3,7 +3,7 @@
 //! The caller is known before the body is read, so that a stranger's upload is never awaited.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{ConnectInfo, FromRequestParts, Query};
 use axum::http::request::Parts;
@@ -81,7 +81,7 @@ async fn enter(parts: &Parts, app: &App, door: Door) -> Result<AccessScope, ApiE
     };
     // Absent only where the router is used without its layers.
     let request_id = parts.extensions.get().cloned().unwrap_or_else(RequestId::generate);
-    let entry = Entry { request_id, door, credential };
+    let entry = Entry { request_id, door, credential, peer: peer(parts) };
     let scope = app.access().enter(entry, || facts(parts)).await?;
     tracing::Span::current().record("principal", scope.principal().id.as_str());
     Ok(scope)
@@ -129,8 +129,12 @@ fn facts(parts: &Parts) -> HttpFacts {
         query: parts.uri.query().map(str::to_owned),
         authority: authority.or_else(host).map(Cow::into_owned),
         headers: parts.headers.iter().filter_map(text).collect(),
-        peer: parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip()),
+        peer: peer(parts),
     }
+}
+
+fn peer(parts: &Parts) -> Option<IpAddr> {
+    parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip())
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::plugins::PluginAdmin;
 use crate::access::Access;
 use crate::chat::ChatEngine;
 use crate::llm::ToolChoice;
-use crate::tools::ToolRegistry;
+use crate::toolbox::Toolbox;
 
 /// What the composition root gives the room.
 pub struct Parts {
@@ -26,8 +26,8 @@ pub struct Parts {
     pub access: Access,
     /// The plugins, for those who look after them.
     pub plugins: Arc<dyn PluginAdmin>,
-    /// The tools, whose calls are counted.
-    pub tools: Arc<ToolRegistry>,
+    /// The tools.
+    pub toolbox: Toolbox,
     /// Answers `/readyz`.
     pub readiness: Arc<dyn Readiness>,
     /// Becomes true once requests need not wait for tools any longer; a dropped sender counts as true.
@@ -82,8 +82,9 @@ impl App {
         self.0.parts.plugins.as_ref()
     }
 
-    pub(super) fn tools(&self) -> &ToolRegistry {
-        &self.0.parts.tools
+    /// The tools as callers may use them.
+    pub(super) fn toolbox(&self) -> &Toolbox {
+        &self.0.parts.toolbox
     }
 
     /// Counts requests.

@@ -12,7 +12,8 @@ use crate::domain::{ContentBlock, ToolResult};
 const BLOCK_BYTES: usize = 32;
 
 /// The size of a result, in bytes of its texts, data and structured content.
-pub(super) fn result_bytes(result: &ToolResult) -> usize {
+#[must_use]
+pub fn result_bytes(result: &ToolResult) -> usize {
     let content: usize = result.content.iter().map(block_bytes).sum();
     content.saturating_add(result.structured_content.as_ref().map_or(0, json_bytes))
 }

@@ -164,5 +164,6 @@ pub(crate) fn context() -> ToolContext {
         request_id: RequestId::generate(),
         session_id: None,
         call_id: "call_1".to_owned(),
+        progress: Default::default(),
     }
 }

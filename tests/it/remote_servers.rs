@@ -198,6 +198,7 @@ async fn call(tool: &Arc<dyn Tool>, text: &str) -> Result<ToolResult, ToolError>
         request_id: RequestId::generate(),
         session_id: None,
         call_id: "call_1".to_owned(),
+        progress: Default::default(),
     };
     let arguments = Map::from_iter([("text".to_owned(), text.into())]);
     tokio::time::timeout(LONG, tool.call(arguments, &context)).await.expect("a call ends")

@@ -108,6 +108,7 @@ async fn call(tool: &Arc<dyn Tool>) -> Result<ToolResult, ToolError> {
         request_id: RequestId::parse("req-of-the-test").expect("sane"),
         session_id: None,
         call_id: "call_1".to_owned(),
+        progress: Default::default(),
     };
     tool.call(Map::new(), &context).await
 }

@@ -55,7 +55,12 @@ impl AuthPolicy for Guard {
 async fn scope(guard: Guard) -> AccessScope {
     let set = PolicySet::new(vec![Arc::new(guard)], Vec::new());
     let access = Access::new(&Config::default(), None, Arc::new(FixedPolicies(Arc::new(set)))).unwrap();
-    let entry = Entry { request_id: RequestId::generate(), door: Door::Chat, credential: Credential::None };
+    let entry = Entry {
+        request_id: RequestId::generate(),
+        door: Door::Chat,
+        credential: Credential::None,
+        peer: None,
+    };
     let facts = || HttpFacts {
         method: "POST".to_owned(),
         path: "/v1/chat/completions".to_owned(),

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
 use crate::access::AccessScope;
+use crate::audit::AuditLog;
 use crate::chat::{ChatEngine, Config, TurnContext};
 use crate::domain::{
     Chunk, Completion, CompletionRequest, Principal, RequestId, ToolContext, ToolDefinition, ToolError,
@@ -21,6 +22,7 @@ use crate::llm::{
 };
 use crate::response::{ProcessorSource, ResponseProcessor};
 use crate::sessions::memory::MemoryStore;
+use crate::toolbox::Toolbox;
 use crate::tools::{Tool, ToolRegistry, ToolSource};
 
 /// One scripted reply.
@@ -230,7 +232,7 @@ impl Stage {
         let engine = ChatEngine::new(
             Config::default(),
             Arc::new(directory),
-            Arc::new(registry),
+            Toolbox::new(Arc::new(registry), AuditLog::none()),
             Arc::new(sessions),
             Arc::new(Processors(processors.into())),
         );

@@ -44,7 +44,7 @@ struct ToolCalls {
 impl Snapshot {
     pub(super) fn of(app: &App) -> Self {
         let (generation, plugins) = app.plugins().reports();
-        let snapshot = app.tools().snapshot();
+        let snapshot = app.toolbox().snapshot();
         let tools = snapshot.tools().iter().map(|tool| ToolCalls {
             name: tool.definition.name.clone(),
             server: tool.definition.server.clone().unwrap_or_default(),

@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use crate::access::{Access, AuthPolicy, ChatAccess, FixedPolicies, PolicySet};
+use crate::audit::AuditLog;
 use crate::chat::ChatEngine;
 use crate::config::secret::Secret;
 use crate::domain::{Chunk, Completion, CompletionRequest, RawMessage, RequestId, SessionId};
@@ -19,6 +20,7 @@ use crate::llm::{
     ChatModel, ChunkStream, ModelDirectory, ModelError, ModelInfo, ResolvedModel, ToolChoice, ToolMode,
 };
 use crate::sessions::{Session, SessionError, SessionPage, SessionStore};
+use crate::toolbox::Toolbox;
 use crate::tools::ToolRegistry;
 
 /// The key that `access.chat = "required"` asks for.
@@ -57,10 +59,11 @@ impl Setup {
         let slow = SlowModel::default();
         let models = Arc::new(Models { slow: slow.clone() });
         let tools = Arc::new(ToolRegistry::new(crate::tools::Config::default(), Vec::new()));
+        let toolbox = Toolbox::new(tools, AuditLog::none());
         let engine = ChatEngine::new(
             crate::chat::Config::default(),
             models,
-            Arc::clone(&tools),
+            toolbox.clone(),
             Arc::new(NoSessions),
             Arc::new(crate::response::NoProcessors),
         );
@@ -69,7 +72,7 @@ impl Setup {
         let policies = PolicySet::new(self.policies, Vec::new());
         let app = App::new(Parts {
             engine,
-            tools,
+            toolbox,
             access: Access::new(&access, key.as_ref(), Arc::new(FixedPolicies(Arc::new(policies)))).unwrap(),
             readiness: Arc::new(Ready(self.health)),
             plugins: crate::http::plugins::none(),

@@ -97,6 +97,7 @@ fn tool_context() -> ToolContext {
         request_id: RequestId::parse("r1").unwrap(),
         session_id: None,
         call_id: "c1".to_owned(),
+        progress: Default::default(),
     }
 }
 

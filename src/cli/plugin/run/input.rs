@@ -215,6 +215,7 @@ pub(super) fn tool_call(text: &str) -> anyhow::Result<(ToolContext, String, Stri
         request_id: context.request_id,
         session_id: context.session_id,
         call_id: "call_test".to_owned(),
+        progress: Default::default(),
     };
     Ok((context, input.name, arguments(&input.arguments)))
 }

@@ -1,0 +1,65 @@
+//! What is written down.
+
+use std::time::Duration;
+
+use crate::domain::{Principal, RequestId};
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub struct AuditEvent {
+    /// Who did it.
+    pub subject: AuditSubject,
+    /// The request it belongs to.
+    pub request_id: RequestId,
+    /// How it came in: `chat`, `rest`, `mcp`, or `cli`.
+    pub via: &'static str,
+    /// What was done: `tool_call`, `denied`, `login`, `key_created`, `key_revoked`, `user_created`, ...
+    pub action: &'static str,
+    /// What it was done to: a tool's name, a path, a key's id.
+    pub target: String,
+    /// The MCP server or plugin of a tool.
+    pub server: Option<String>,
+    /// Arguments of a tool call: JSON text, as sent. Redacted before it is written.
+    pub arguments: Option<String>,
+    /// How it ended.
+    pub outcome: AuditOutcome,
+    /// How long it took.
+    pub duration: Option<Duration>,
+    /// Size of the result, in bytes.
+    pub result_bytes: Option<usize>,
+}
+
+/// Who did something.
+#[derive(Clone, Debug)]
+pub struct AuditSubject {
+    /// The principal's id.
+    pub principal: String,
+    /// The other side of the connection, where there is one.
+    pub peer: Option<std::net::IpAddr>,
+}
+
+/// How something ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuditOutcome {
+    /// As it should.
+    Success,
+    /// The tool itself reports a failure.
+    ToolError,
+    /// There was no result; why, without any value of the caller's.
+    Failed(String),
+    /// The caller went away.
+    Cancelled,
+    /// It was not allowed: by which rule, and the HTTP status.
+    Denied {
+        /// The rule or policy.
+        rule: String,
+        /// 401, 403, 404, 429 or 503.
+        status: u16,
+    },
+}
+
+impl From<&Principal> for AuditSubject {
+    fn from(principal: &Principal) -> Self {
+        Self { principal: principal.id.clone(), peer: None }
+    }
+}

@@ -1,0 +1,191 @@
+//! The `toolbox` room: the gateway's tools as one caller may see and call them.
+//!
+//! The one place where access, tools and audit meet, so that the chat loop, the REST API and the MCP server cannot
+//! decide differently. A tool that a caller may not use looks like one that does not exist.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::access::{AccessError, AccessScope};
+use crate::audit::{AuditEvent, AuditLog, AuditOutcome};
+use crate::domain::{ProgressListener, SessionId, ToolContext, ToolError, ToolResult};
+use crate::tools::{RegisteredTool, ToolRegistry, ToolSnapshot, result_bytes};
+
+/// The tools; a clone is another handle to the same ones.
+#[derive(Clone)]
+pub struct Toolbox {
+    registry: Arc<ToolRegistry>,
+    audit: AuditLog,
+}
+
+/// One call, beside its tool and arguments.
+#[derive(Clone, Debug)]
+pub struct CallSite {
+    /// How the call came in: `chat`, `rest` or `mcp`.
+    pub via: &'static str,
+    /// Id of the call, for logs.
+    pub call_id: String,
+    /// The session it belongs to.
+    pub session_id: Option<SessionId>,
+    /// Who is told how it gets on.
+    pub progress: ProgressListener,
+}
+
+/// Why a call gave no result.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The caller may not make it.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// It was made, or could have been, and failed.
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+}
+
+impl Toolbox {
+    /// The tools of `registry`; calls are written to `audit`.
+    #[must_use]
+    pub fn new(registry: Arc<ToolRegistry>, audit: AuditLog) -> Self {
+        Self { registry, audit }
+    }
+
+    /// All tools, whoever may use them.
+    #[must_use]
+    pub fn registry(&self) -> &Arc<ToolRegistry> {
+        &self.registry
+    }
+
+    /// The tools there are now, whoever may use them.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<ToolSnapshot> {
+        self.registry.snapshot()
+    }
+
+    /// The tools that `scope` may see, in the registry's order.
+    #[must_use]
+    pub fn visible(&self, scope: &AccessScope) -> Vec<Arc<RegisteredTool>> {
+        let snapshot = self.snapshot();
+        snapshot.tools().iter().filter(|tool| is_visible(tool, scope)).cloned().collect()
+    }
+
+    /// The tool called `name` (canonical or `server__tool`), if `scope` may see it.
+    #[must_use]
+    pub fn find(&self, scope: &AccessScope, name: &str) -> Option<Arc<RegisteredTool>> {
+        self.snapshot().find(name).filter(|tool| is_visible(tool, scope)).cloned()
+    }
+
+    /// Calls `tool` for the caller of `scope`, with `arguments` as the caller wrote them. Dropping the future cancels the
+    /// call.
+    ///
+    /// # Errors
+    /// The refusal of the access chain, or why there is no result; both have been logged.
+    pub async fn call(
+        &self,
+        scope: &AccessScope,
+        tool: &RegisteredTool,
+        arguments: &str,
+        site: CallSite,
+    ) -> Result<ToolResult, CallError> {
+        let mut record = CallRecord::new(self, scope, tool, arguments, site.via);
+        let arguments = match permitted(scope, tool, arguments).await {
+            Ok(arguments) => arguments,
+            Err(refusal) => {
+                // Access has written the refusal down.
+                record.is_done = true;
+                return Err(refusal.into());
+            }
+        };
+        let context = ToolContext {
+            principal: scope.principal().clone(),
+            request_id: scope.request_id().clone(),
+            session_id: site.session_id,
+            call_id: site.call_id,
+            progress: site.progress,
+        };
+        let outcome = tool.invoke(&arguments, &context).await;
+        record.end(&outcome);
+        Ok(outcome?)
+    }
+}
+
+fn is_visible(tool: &RegisteredTool, scope: &AccessScope) -> bool {
+    scope.sees_tool(&tool.definition.name, &tool.qualified_name)
+}
+
+/// The arguments the call goes on with, once the access chain lets it.
+async fn permitted<'a>(
+    scope: &AccessScope,
+    tool: &RegisteredTool,
+    arguments: &'a str,
+) -> Result<Cow<'a, str>, AccessError> {
+    let server = tool.definition.server.as_deref().unwrap_or_default();
+    scope.may_call(&tool.definition.name, &tool.qualified_name)?;
+    if !scope.has_policies() {
+        return Ok(Cow::Borrowed(arguments));
+    }
+    // What policies read must be what the tool gets: of a key written twice, each could take another one.
+    let Ok(plain) = tool.plain_arguments(arguments) else {
+        // Nothing to decide on: the call itself refuses these arguments, and logs it.
+        return Ok(Cow::Borrowed(arguments));
+    };
+    scope.tool(&tool.definition.name, server, &plain).await?;
+    Ok(Cow::Owned(plain))
+}
+
+/// Writes the one event every call leaves in the audit log, also when its caller went away.
+struct CallRecord<'a> {
+    toolbox: &'a Toolbox,
+    scope: &'a AccessScope,
+    tool: &'a RegisteredTool,
+    arguments: &'a str,
+    via: &'static str,
+    started: Instant,
+    is_done: bool,
+}
+
+impl<'a> CallRecord<'a> {
+    fn new(
+        toolbox: &'a Toolbox,
+        scope: &'a AccessScope,
+        tool: &'a RegisteredTool,
+        arguments: &'a str,
+        via: &'static str,
+    ) -> Self {
+        Self { toolbox, scope, tool, arguments, via, started: Instant::now(), is_done: false }
+    }
+
+    fn end(&mut self, outcome: &Result<ToolResult, ToolError>) {
+        let (ended, bytes) = match outcome {
+            Ok(result) if result.is_error => (AuditOutcome::ToolError, Some(result_bytes(result))),
+            Ok(result) => (AuditOutcome::Success, Some(result_bytes(result))),
+            Err(error) => (AuditOutcome::Failed(format!("{:?}", error.kind)), None),
+        };
+        self.write(ended, bytes);
+    }
+
+    fn write(&mut self, outcome: AuditOutcome, result_bytes: Option<usize>) {
+        self.is_done = true;
+        self.toolbox.audit.record(AuditEvent {
+            subject: self.scope.subject(),
+            request_id: self.scope.request_id().clone(),
+            via: self.via,
+            action: "tool_call",
+            target: self.tool.definition.name.clone(),
+            server: self.tool.definition.server.clone(),
+            arguments: Some(self.arguments.to_owned()),
+            outcome,
+            duration: Some(self.started.elapsed()),
+            result_bytes,
+        });
+    }
+}
+
+impl Drop for CallRecord<'_> {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.write(AuditOutcome::Cancelled, None);
+        }
+    }
+}
