@@ -14,6 +14,7 @@ mod error;
 mod grants;
 mod identity;
 mod policy;
+mod rules;
 mod scope;
 mod wasm_policy;
 
@@ -29,6 +30,7 @@ pub use error::AccessError;
 pub use grants::{BudgetPeriod, Grants, Limits, SCOPES, TokenBudget, is_scope};
 pub use identity::{Credential, Door};
 pub use policy::{AuthPolicy, FixedPolicies, PolicyError, PolicySet, PolicySource};
+pub use rules::Rules;
 pub use scope::AccessScope;
 pub use wasm_policy::WasmPolicies;
 

@@ -1,8 +1,9 @@
-//! The command line: what `witgate serve`, `chat`, `check`, `tools` and `plugin` do, and how they end.
+//! The command line: what `witgate serve`, `chat`, `check`, `tools`, `plugin` and `access` do, and how they end.
 //!
 //! Results go to standard output, everything else to standard error. Nothing here decides how the gateway behaves: it
 //! reads arguments, asks [`crate::gateway`] for a gateway or its parts, and shows what comes of it.
 
+mod access;
 mod args;
 mod chat;
 mod check;
@@ -91,6 +92,7 @@ async fn dispatch(arguments: Arguments, terminal: Terminal) -> anyhow::Result<Ou
         Some(Command::Check(args)) => check::run(&args, &global, terminal).await,
         Some(Command::Tools(args)) => tools::run(&args, &global, terminal).await,
         Some(Command::Plugin(args)) => plugin::run(&args, &global, terminal).await,
+        Some(Command::Access(args)) => access::run(&args, &global, terminal).await,
     }
 }
 

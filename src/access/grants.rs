@@ -4,14 +4,11 @@
 //! of tools are matched in both their forms, `read_query` and `sqlite__read_query`.
 
 use serde::{Deserialize, Serialize};
-use wildmatch::WildMatchPattern;
-
-use super::AccessError;
 
 /// Every scope there is. `tools:call` may be narrowed to `tools:call:<pattern>`.
 pub const SCOPES: [&str; 6] = ["chat", "tools:list", "tools:call", "plugins", "metrics", "admin"];
 
-const CALL: &str = "tools:call";
+pub(super) const CALL: &str = "tools:call";
 
 /// What somebody may do, and how much of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,37 +87,6 @@ impl Grants {
     pub fn has(&self, scope: &str) -> bool {
         self.scopes.iter().any(|held| held == scope || (scope == CALL && call_pattern(held).is_some()))
     }
-
-    /// Whether the tool with these two names may be called.
-    ///
-    /// # Errors
-    /// [`AccessError::MissingScope`] for callers who may call no tool at all, [`AccessError::ToolNotAllowed`] for others.
-    pub fn call(&self, name: &str, qualified_name: &str) -> Result<(), AccessError> {
-        if !self.has(CALL) {
-            return Err(AccessError::MissingScope(CALL));
-        }
-        let fits = |pattern: &str| matches(pattern, name) || matches(pattern, qualified_name);
-        let in_scope = self.scopes.iter().any(|held| held == CALL || call_pattern(held).is_some_and(fits));
-        let in_list = self.tools.is_empty() || self.tools.iter().any(|pattern| fits(pattern));
-        if in_scope && in_list { Ok(()) } else { Err(AccessError::ToolNotAllowed(name.to_owned())) }
-    }
-
-    /// Whether the tool with these two names may be seen: those that may be called, or, for callers who may call none, all
-    /// in their list.
-    #[must_use]
-    pub fn sees_tool(&self, name: &str, qualified_name: &str) -> bool {
-        if self.has(CALL) {
-            return self.call(name, qualified_name).is_ok();
-        }
-        let fits = |pattern: &String| matches(pattern, name) || matches(pattern, qualified_name);
-        self.tools.is_empty() || self.tools.iter().any(fits)
-    }
-
-    /// Whether the model `id` may be asked and seen.
-    #[must_use]
-    pub fn sees_model(&self, id: &str) -> bool {
-        self.models.is_empty() || self.models.iter().any(|pattern| matches(pattern, id))
-    }
 }
 
 /// Whether `scope` is one of [`SCOPES`], or `tools:call:` and a pattern.
@@ -129,19 +95,10 @@ pub fn is_scope(scope: &str) -> bool {
     SCOPES.contains(&scope) || call_pattern(scope).is_some_and(|pattern| !pattern.is_empty())
 }
 
-fn call_pattern(scope: &str) -> Option<&str> {
+/// The pattern of a scope `tools:call:<pattern>`.
+pub(super) fn call_pattern(scope: &str) -> Option<&str> {
     scope.strip_prefix(CALL)?.strip_prefix(':')
 }
-
-fn matches(pattern: &str, name: &str) -> bool {
-    match pattern.contains('*') {
-        // A question mark is no wildcard here: names of models may hold one.
-        true => WildMatchStar::new(pattern).matches(name),
-        false => pattern == name,
-    }
-}
-
-type WildMatchStar = WildMatchPattern<'*', '\0'>;
 
 #[cfg(test)]
 mod tests {
@@ -155,32 +112,5 @@ mod tests {
         for bad in ["", "tools", "tools:call:", "chat:x", "Chat", "tools:list:a"] {
             assert!(!is_scope(bad), "{bad}");
         }
-    }
-
-    #[test]
-    fn patterns_narrow_calls() {
-        let grants = Grants::of_scopes(&["tools:call:read_*", "tools:call:clock__*"]);
-        assert!(grants.has("tools:call") && !grants.has("tools:list"));
-        assert_eq!(grants.call("read_query", "sqlite__read_query"), Ok(()));
-        assert_eq!(grants.call("now", "clock__now"), Ok(()));
-        let refusal = grants.call("drop", "sqlite__drop").unwrap_err();
-        assert_eq!(refusal, AccessError::ToolNotAllowed("drop".to_owned()));
-        assert!(!grants.sees_tool("drop", "sqlite__drop"));
-        assert_eq!(
-            Grants::of_scopes(&["chat"]).call("a", "s__a"),
-            Err(AccessError::MissingScope("tools:call"))
-        );
-    }
-
-    #[test]
-    fn lists_narrow_further() {
-        let mut grants = Grants::of_scopes(&["tools:list"]);
-        assert!(grants.sees_tool("a", "s__a"));
-        grants.tools = vec!["s__*".to_owned()];
-        assert!(grants.sees_tool("a", "s__a") && !grants.sees_tool("a", "t__a"));
-        grants.scopes.push("tools:call".to_owned());
-        assert!(grants.call("a", "t__a").is_err() && grants.call("a", "s__a").is_ok());
-        grants.models = vec!["gpt-*".to_owned(), "a?b".to_owned()];
-        assert!(grants.sees_model("gpt-5") && grants.sees_model("a?b") && !grants.sees_model("axb"));
     }
 }

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::grants::Grants;
+use super::rules::Rules;
 use super::{AccessError, ChatAccess};
 use crate::config::secret::Secret;
 use crate::domain::{Principal, PrincipalKind};
@@ -42,9 +43,9 @@ pub enum Credential<'a> {
 pub(super) struct Identity {
     chat: ChatAccess,
     static_key: Option<[u8; 32]>,
-    static_grants: Arc<Grants>,
+    static_grants: Arc<Rules>,
     /// Of callers whom nobody checked, and of those whom a policy names without scopes.
-    unchecked_grants: Arc<Grants>,
+    unchecked_grants: Arc<Rules>,
 }
 
 /// What the built-in rule says.
@@ -55,7 +56,7 @@ pub(super) struct Identified {
     /// Whether the principal was checked; others are somebody or other.
     pub(super) is_known: bool,
     /// What the caller may do.
-    pub(super) grants: Arc<Grants>,
+    pub(super) grants: Arc<Rules>,
     /// Why the caller is turned away, unless a policy knows better.
     pub(super) refusal: Option<AccessError>,
 }
@@ -65,8 +66,8 @@ impl Identity {
         Self {
             chat,
             static_key: static_key.map(|key| hash(key.expose())),
-            static_grants: Arc::new(Grants::of_scopes(&STATIC_KEY_SCOPES)),
-            unchecked_grants: Arc::new(Grants::of_scopes(&UNCHECKED_SCOPES)),
+            static_grants: Arc::new(Grants::of_scopes(&STATIC_KEY_SCOPES).into()),
+            unchecked_grants: Arc::new(Grants::of_scopes(&UNCHECKED_SCOPES).into()),
         }
     }
 
@@ -79,11 +80,11 @@ impl Identity {
     }
 
     /// What a principal that a policy named may do: what its scopes say, or what everybody may.
-    pub(super) fn grants_of(&self, principal: &Principal) -> Arc<Grants> {
+    pub(super) fn grants_of(&self, principal: &Principal) -> Arc<Rules> {
         if principal.scopes.is_empty() {
             return Arc::clone(&self.unchecked_grants);
         }
-        Arc::new(Grants { scopes: principal.scopes.clone(), ..Grants::default() })
+        Arc::new(Grants { scopes: principal.scopes.clone(), ..Grants::default() }.into())
     }
 
     /// Who presents `credential` at `door`.

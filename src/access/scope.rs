@@ -8,6 +8,7 @@ use super::AccessError;
 use super::chain;
 use super::grants::{Grants, SCOPES};
 use super::policy::PolicySet;
+use super::rules::Rules;
 use crate::audit::AuditSubject;
 use crate::domain::{AccessAction, AccessRequest, HttpFacts, Principal, RequestId};
 
@@ -21,7 +22,7 @@ pub(super) struct Inner {
     /// Whether policies are shown the principal: one that nobody checked is none.
     pub(super) is_known: bool,
     /// What the gateway's own rules let the caller do.
-    pub(super) grants: Arc<Grants>,
+    pub(super) grants: Arc<Rules>,
     /// The policies of the moment the request came in.
     pub(super) policies: Arc<PolicySet>,
     /// `None` where there is no policy to read it.
@@ -39,7 +40,7 @@ impl AccessScope {
     #[must_use]
     pub fn unrestricted(request_id: RequestId, principal: Principal) -> Self {
         let policies = Arc::new(PolicySet::default());
-        let grants = Arc::new(Grants::of_scopes(&SCOPES));
+        let grants = Arc::new(Grants::of_scopes(&SCOPES).into());
         Self::new(Inner { request_id, principal, is_known: true, grants, policies, http: None, peer: None })
     }
 

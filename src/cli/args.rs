@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 
+use super::access::AccessArgs;
 use super::plugin::PluginArgs;
 use crate::config::LoadOptions;
 
@@ -120,6 +121,8 @@ pub(super) enum Command {
     ///
     /// A plugin is a WebAssembly component: it processes replies, decides who may do what, or brings tools.
     Plugin(PluginArgs),
+    /// Tell who may do what
+    Access(AccessArgs),
 }
 
 /// `witgate chat`

@@ -1,0 +1,26 @@
+//! `witgate access`: who may do what, told and managed without a running gateway.
+//!
+//! Works on the same settings and the same data folder as `witgate serve`.
+
+mod args;
+mod explain;
+
+pub(super) use self::args::AccessArgs;
+use self::args::AccessCommand;
+use super::Outcome;
+use super::args::GlobalArgs;
+use super::terminal::Terminal;
+
+/// Runs the command.
+///
+/// # Errors
+/// When it cannot be carried out: says what is wrong and what to do.
+pub(super) async fn run(
+    args: &AccessArgs,
+    global: &GlobalArgs,
+    terminal: Terminal,
+) -> anyhow::Result<Outcome> {
+    match &args.command {
+        AccessCommand::Explain(args) => explain::run(args, global, terminal).await,
+    }
+}
