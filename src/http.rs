@@ -8,6 +8,7 @@ mod caller;
 mod config;
 mod error;
 mod extract;
+mod fields;
 mod health;
 mod metrics;
 mod middleware;
@@ -21,6 +22,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod tool_events;
+mod tools_api;
 
 pub use config::{CorsConfig, LimitsConfig, ServerConfig};
 pub use health::{Component, Health, Readiness};

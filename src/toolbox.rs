@@ -7,11 +7,15 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use tokio::time::Instant;
+use tracing::warn;
 
 use crate::access::{AccessError, AccessScope};
 use crate::audit::{AuditEvent, AuditLog, AuditOutcome};
 use crate::domain::{ProgressListener, SessionId, ToolContext, ToolError, ToolResult};
 use crate::tools::{RegisteredTool, ToolRegistry, ToolSnapshot, result_bytes};
+
+/// How much of a name that somebody made up is logged, in bytes.
+const MAX_LOGGED_NAME: usize = 200;
 
 /// The tools; a clone is another handle to the same ones.
 #[derive(Clone)]
@@ -74,6 +78,35 @@ impl Toolbox {
     #[must_use]
     pub fn find(&self, scope: &AccessScope, name: &str) -> Option<Arc<RegisteredTool>> {
         self.snapshot().find(name).filter(|tool| is_visible(tool, scope)).cloned()
+    }
+
+    /// The tool called `name` for a call by the caller of `scope`. To the caller, one that it may not call looks like one that
+    /// does not exist; the log tells which it was.
+    ///
+    /// # Errors
+    /// [`AccessError::ToolNotAllowed`], or [`AccessError::MissingScope`] for callers who may call no tool at all.
+    pub fn wanted(&self, scope: &AccessScope, name: &str) -> Result<Arc<RegisteredTool>, AccessError> {
+        let refused = |tool: &str, why: &str| {
+            let principal = scope.principal().id.as_str();
+            let shown = tool.get(..tool.floor_char_boundary(MAX_LOGGED_NAME)).unwrap_or_default();
+            warn!(tool = shown, principal, request_id = %scope.request_id(), "tool call refused: {why}");
+        };
+        let snapshot = self.snapshot();
+        let Some(tool) = snapshot.find(name) else {
+            refused(name, "there is no such tool");
+            return Err(AccessError::ToolNotAllowed(name.to_owned()));
+        };
+        match scope.may_call(&tool.definition.name, &tool.qualified_name) {
+            Ok(()) => Ok(Arc::clone(tool)),
+            Err(refusal) => {
+                refused(&tool.definition.name, "the caller may not call it");
+                // By the name the caller knows: the other one would tell that the tool is there.
+                Err(match refusal {
+                    AccessError::ToolNotAllowed(_) => AccessError::ToolNotAllowed(name.to_owned()),
+                    refusal => refusal,
+                })
+            }
+        }
     }
 
     /// Calls `tool` for the caller of `scope`, with `arguments` as the caller wrote them. Dropping the future cancels the

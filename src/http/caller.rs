@@ -46,6 +46,30 @@ impl FromRequestParts<App> for Caller {
     }
 }
 
+/// Somebody who may list and describe tools: always authenticated, with the scope `tools:list`.
+#[derive(Debug)]
+pub(super) struct ToolLister(pub(super) AccessScope);
+
+impl FromRequestParts<App> for ToolLister {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        Box::pin(enter(parts, app, Door::Guarded("tools:list"))).await.map(Self)
+    }
+}
+
+/// Somebody who may call some tools: always authenticated, with the scope `tools:call`, narrowed or not.
+#[derive(Debug)]
+pub(super) struct ToolCaller(pub(super) AccessScope);
+
+impl FromRequestParts<App> for ToolCaller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        Box::pin(enter(parts, app, Door::Guarded("tools:call"))).await.map(Self)
+    }
+}
+
 /// Somebody who may look after plugins: always authenticated, with the scope `plugins`.
 #[derive(Debug)]
 pub(super) struct Operator(pub(super) AccessScope);

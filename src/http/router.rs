@@ -8,7 +8,7 @@ use axum::routing::{get, post};
 use super::error::ApiError;
 use super::middleware::{admission, digest, errors, observe, panic};
 use super::state::App;
-use super::{health, metrics, openai, plugins, simple_chat};
+use super::{health, metrics, openai, plugins, simple_chat, tools_api};
 
 /// The whole API over `app`.
 pub fn router(app: &App) -> Router {
@@ -19,6 +19,11 @@ pub fn router(app: &App) -> Router {
         .route("/v1/models", get(openai::list_models))
         .route("/v1/models/{*id}", get(openai::get_model))
         .route("/v1/chat/completions", post(openai::completions))
+        .route("/api/v1/mcp/tools", get(tools_api::list))
+        .route("/api/v1/mcp/tools/call", post(tools_api::call))
+        .route("/api/v1/mcp/tools/{tool_name}", get(tools_api::get))
+        .route("/api/v1/mcp/tools/{tool_name}/schema", get(tools_api::schema))
+        .route("/api/v1/tools/{tool_name}", post(tools_api::call_one))
         .route("/api/v1/plugins", get(plugins::list))
         .route("/api/v1/plugins/reload", post(plugins::reload))
         .route("/api/v1/plugins/{name}", get(plugins::get))

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use super::caller::Caller;
 use super::error::ApiError;
 use super::extract::{JsonBody, Page, PathId, WantedTools};
+use super::fields::{self, field};
 use super::health::json_response;
 use super::sse::{self, Encoder};
 use super::state::App;
@@ -74,7 +75,7 @@ struct ChatRequest {
     stream: bool,
 }
 
-/// Fields stay unparsed at first, so that a wrong one can be named. Unknown fields are ignored.
+/// Unknown fields are ignored.
 #[derive(Deserialize)]
 struct WireRequest<'a> {
     #[serde(borrow)]
@@ -89,9 +90,7 @@ struct WireRequest<'a> {
 
 impl ChatRequest {
     fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        let wire: WireRequest<'_> = serde_json::from_slice(body).map_err(|error| {
-            ApiError::bad_request(None, format!("the body is not a valid JSON object: {error}"))
-        })?;
+        let wire: WireRequest<'_> = fields::object(body)?;
         let message: String = field("message", "a string", wire.message)?.unwrap_or_default();
         if message.trim().is_empty() {
             let words = "`message` must be a string that is not empty: {\"message\": \"Hello\"}";
@@ -104,16 +103,6 @@ impl ChatRequest {
         let session = session.filter(|id| !id.is_empty()).map(|id| session_id(&id)).transpose()?;
         Ok(Self { message: ChatMessage { message, session_id: session, model }, stream })
     }
-}
-
-fn field<'a, T: Deserialize<'a>>(
-    name: &str,
-    wanted: &str,
-    value: Option<&'a RawValue>,
-) -> Result<Option<T>, ApiError> {
-    let Some(value) = value else { return Ok(None) };
-    serde_json::from_str(value.get())
-        .map_err(|_| ApiError::bad_request(Some(name), format!("`{name}` must be {wanted}")))
 }
 
 /// Writes a turn as named events: `delta`, `tool_call`, `tool_result`, `done`, `error`.
@@ -186,6 +175,7 @@ mod tests {
             (r#"{"message":"a","message":"b"}"#, "duplicate field `message`"),
             (r#"{"message":"a","session_id":"../x"}"#, "no such session"),
             ("[]", "JSON object"),
+            (r#"["a", null, null, null]"#, "JSON object"),
             ("{", "JSON object"),
         ];
         for (body, words) in cases {

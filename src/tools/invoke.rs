@@ -33,6 +33,10 @@ pub struct RegisteredTool {
     pub definition: ToolDefinition,
     /// The `tools[]` entry for models: `{"type":"function","function":{name,description,parameters}}` as JSON text.
     pub function_json: Bytes,
+    /// [`Self::definition`] as JSON text.
+    pub definition_json: Bytes,
+    /// SHA-256 of [`Self::definition_json`]: equal for tools that look the same.
+    pub definition_digest: [u8; 32],
     /// `server__tool`, which finds the tool whatever else there is.
     pub qualified_name: String,
     pub(super) tool: Arc<dyn Tool>,

@@ -49,3 +49,5 @@ mod stream;
 mod supervision;
 mod text_mode;
 mod tool_loop;
+#[cfg(unix)]
+mod tools_api;

@@ -4,7 +4,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -222,7 +224,10 @@ impl Builder {
             max_argument_bytes: self.config.max_argument_bytes,
             max_result_bytes: exception.max_result_bytes.unwrap_or(self.config.max_result_bytes),
         };
+        let definition_json = Bytes::from(serde_json::to_vec(&definition).unwrap_or_default());
         Some(Arc::new(RegisteredTool {
+            definition_digest: Sha256::digest(&definition_json).into(),
+            definition_json,
             function_json: function_json(&definition, self.config.max_description_chars),
             definition,
             qualified_name: names.aliases[0].clone(),

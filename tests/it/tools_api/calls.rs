@@ -1,0 +1,116 @@
+//! Calls: what comes back, what is refused, and what is left behind when the caller goes away.
+
+use serde_json::json;
+
+use super::{CALL, KEY, builder, call, post, start};
+use crate::harness::eventually;
+
+#[tokio::test]
+async fn a_call_answers_with_the_text_of_the_result() {
+    let gateway = start().await;
+    let arguments = json!({"title": "流浪地球", "year": "2019", "media_type": "电影"});
+    let wanted = json!({
+        "success": true, "result": "成功添加订阅:流浪地球 (2019)", "error": null,
+        "content": [{"type": "text", "text": "成功添加订阅:流浪地球 (2019)"}],
+    });
+    for name in ["add_subscribe", "subscribe__add_subscribe"] {
+        assert_eq!(call(&gateway, name, &arguments).await.expect(200), wanted);
+        assert_eq!(post(&gateway, &format!("/api/v1/tools/{name}"), &arguments).await.expect(200), wanted);
+    }
+    let escaped = r#"{"tool_name":"add_subscribe","arguments":{"title":"\u6d41\u6d6a\u5730\u7403","year":"2019","media_type":"\u7535\u5f71"}}"#;
+    let request = gateway.request("POST", CALL).header("x-api-key", KEY);
+    let answer = request.header("content-type", "application/json").body(escaped).send().await;
+    assert_eq!(answer.expect(200), wanted);
+}
+
+#[tokio::test]
+async fn more_than_text_comes_as_content() {
+    let gateway = start().await;
+    let answer =
+        call(&gateway, "query_subscribes", &json!({"status": "all", "media_type": "all"})).await.expect(200);
+    assert_eq!(
+        (&answer["result"], &answer["structuredContent"]),
+        (&json!("共 2 个订阅"), &json!({"count": 2}))
+    );
+    let answer = call(&gateway, "picture", &json!(null)).await.expect(200);
+    assert_eq!(answer["result"], "[image image/png]");
+    assert_eq!(answer["content"], json!([{"type": "image", "data": "aGk=", "mimeType": "image/png"}]));
+    assert!(answer.get("structuredContent").is_none());
+}
+
+#[tokio::test]
+async fn a_call_that_goes_wrong_says_why() {
+    // Arguments and results are in the log at debug level only.
+    let gateway =
+        builder().env("WITGATE_TOOLS__CALL_TIMEOUT_MS", "200").env("RUST_LOG", "info").start().await;
+    for (name, arguments, words) in [
+        ("add_subscribe", json!({"title": "x", "year": 2019, "media_type": "电影"}), "arguments/year"),
+        ("add_subscribe", json!({"title": "x", "year": "2019", "media_type": "书"}), "arguments/media_type"),
+        ("add_subscribe", json!({"title": "x"}), "\"year\" is a required property"),
+        ("fail", json!({}), "disk full"),
+        ("slow", json!({}), "no answer within 200 ms"),
+    ] {
+        let answer = call(&gateway, name, &arguments).await.expect(200);
+        assert_eq!((&answer["success"], &answer["result"]), (&json!(false), &json!(null)), "{answer}");
+        assert!(answer["error"].as_str().unwrap().contains(words), "{answer}");
+        let answer = post(&gateway, &format!("/api/v1/tools/{name}"), &arguments).await.expect(200);
+        assert!(answer["error"].as_str().unwrap().contains(words), "{answer}");
+    }
+    let log = gateway.log();
+    for cause in ["InvalidArguments", "the tool reports a failure", "Timeout"] {
+        let line =
+            log.lines().find(|line| line.contains(cause)).unwrap_or_else(|| panic!("no {cause} in\n{log}"));
+        for field in ["request_id=", "principal=", "key:static", "call_id=", "server="] {
+            assert!(line.contains(field), "{field} is missing in {line}");
+        }
+    }
+    assert!(!log.contains("书"), "an argument is in the log");
+}
+
+#[tokio::test]
+async fn a_wrong_request_names_its_field() {
+    let gateway = start().await;
+    for (body, words) in [
+        ("", "JSON object"),
+        ("{", "line 1"),
+        ("[]", "JSON object"),
+        ("{}", "`tool_name`"),
+        (r#"{"tool_name": 1}"#, "`tool_name`"),
+        (r#"{"tool_name": "fail", "arguments": "{}"}"#, "`arguments`"),
+        (r#"{"tool_name": "fail", "arguments": [1]}"#, "`arguments`"),
+    ] {
+        let request = gateway.request("POST", CALL).header("x-api-key", KEY);
+        let said = request.header("content-type", "application/json").body(body).send().await.words(400);
+        assert!(said.contains(words), "{body}: {said}");
+    }
+    for body in ["[]", "null", "1", "{", "{\"a\": 1} x"] {
+        let request = gateway.request("POST", "/api/v1/tools/fail").header("x-api-key", KEY);
+        let said = request.header("content-type", "application/json").body(body).send().await.words(400);
+        assert!(said.contains("JSON object"), "{body}: {said}");
+    }
+    let form = gateway.request("POST", CALL).header("x-api-key", KEY);
+    form.header("content-type", "text/plain").body("{}").send().await.words(415);
+    let absent = post(&gateway, CALL, &json!({"tool_name": "query_subscribes"})).await.expect(200);
+    assert_eq!(absent["success"], true);
+    call(&gateway, "nobody", &json!({})).await.words(404);
+    assert!(gateway.log().contains("tool call refused: there is no such tool"));
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_cancels_the_call() {
+    let gateway = start().await;
+    let log = gateway.folder().join("subscribe.log");
+    let seen = |word: &str| std::fs::read_to_string(&log).unwrap_or_default().contains(word);
+    {
+        let arguments = json!({});
+        let running = call(&gateway, "slow", &arguments);
+        tokio::pin!(running);
+        let reached = eventually("the call is at its server", async || seen("slow"));
+        tokio::select! {
+            answer = &mut running => panic!("an answer to a call that has none: {answer:?}"),
+            () = reached => {}
+        }
+    }
+    eventually("the server was told", async || seen("cancelled")).await;
+    eventually("the log has it", async || gateway.log().contains("tool call cancelled by its caller")).await;
+}
