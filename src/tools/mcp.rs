@@ -14,6 +14,8 @@ pub mod guard;
 mod health;
 mod http;
 mod legacy_sse;
+mod notices;
+mod request;
 mod server;
 mod session_client;
 #[cfg(unix)]

@@ -17,8 +17,6 @@ use rmcp::model::{
     ClientCapabilities, ClientConfig, ClientRequest, ErrorCode, Implementation, ListToolsRequest,
     PaginatedRequestParams, ProtocolVersion, ServerResult, SubscriptionFilter,
 };
-#[expect(deprecated, reason = "servers of all versions before 2026-07-28 log this way")]
-use rmcp::model::{LoggingLevel, LoggingMessageNotificationParam};
 use rmcp::service::{
     ClientInitializeError, ClientLifecycleMode, ClientServiceExt, NotificationContext, Peer,
     PeerRequestOptions, RoleClient, RunningService,
@@ -28,14 +26,12 @@ use rmcp::{ClientHandler, ServiceError};
 use tokio::sync::Notify;
 
 use super::content;
+use super::notices::{Noticed, Notices};
 use super::server::{Live, Server};
 use crate::domain::ToolDefinition;
 
 /// Most pages of tools read from one server; a server that never stops paging is cut off there.
 const MAX_PAGES: usize = 100;
-
-/// Longest server log message passed on, in bytes.
-const MAX_LOG_BYTES: usize = 2_048;
 
 /// Pause between a server's notice of change and the new list, in which further notices join it.
 const RELIST_PAUSE: Duration = Duration::from_millis(50);
@@ -66,13 +62,18 @@ impl Opening {
 
 /// What the gateway answers to messages a server sends on its own.
 pub(super) struct Handler {
-    server: String,
+    notices: Arc<Notices>,
     tools_changed: Arc<Notify>,
 }
 
 impl Handler {
     pub(super) fn new(server: &str) -> Self {
-        Self { server: server.to_owned(), tools_changed: Arc::new(Notify::new()) }
+        Self { notices: Notices::new(server), tools_changed: Arc::new(Notify::new()) }
+    }
+
+    /// The requests under way on this connection, and who listens to them.
+    pub(super) fn notices(&self) -> Arc<Notices> {
+        self.notices.clone()
     }
 
     /// Fires when the server says that its tools changed.
@@ -94,25 +95,6 @@ impl ClientHandler for Handler {
     async fn on_tool_list_changed(&self, _context: NotificationContext<RoleClient>) {
         self.tools_changed.notify_one();
     }
-
-    #[expect(deprecated, reason = "servers of all versions before 2026-07-28 log this way")]
-    async fn on_logging_message(
-        &self,
-        message: LoggingMessageNotificationParam,
-        _context: NotificationContext<RoleClient>,
-    ) {
-        let mut text = match message.data {
-            serde_json::Value::String(text) => text,
-            other => other.to_string(),
-        };
-        text.truncate(text.floor_char_boundary(MAX_LOG_BYTES));
-        let (server, logger) = (self.server.as_str(), message.logger.unwrap_or_default());
-        match message.level {
-            LoggingLevel::Debug => tracing::debug!(server, logger, "{text}"),
-            LoggingLevel::Info | LoggingLevel::Notice => tracing::info!(server, logger, "{text}"),
-            _ => tracing::warn!(server, logger, "{text}"),
-        }
-    }
 }
 
 /// A connection that is open.
@@ -127,6 +109,7 @@ pub(super) async fn open(
     transport: impl Transport<RoleClient> + 'static,
     opening: Opening,
 ) -> Result<Running, ClientInitializeError> {
+    let transport = Noticed::new(transport, handler.notices());
     Box::pin(handler.serve_with_lifecycle(transport, opening.mode())).await
 }
 

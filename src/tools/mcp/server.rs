@@ -49,6 +49,8 @@ pub(super) struct Live {
     pub(super) peer: Peer<RoleClient>,
     /// True for protocol versions without `initialize`, which have no `ping` and subscribe to changes.
     pub(super) modern: bool,
+    /// The server can tell what it logs.
+    pub(super) logs: bool,
     /// The server said that its tools changed.
     pub(super) tools_changed: Arc<Notify>,
     /// A call met a dead transport: time to look whether the server is still there.
@@ -63,10 +65,12 @@ pub(super) struct Live {
 impl Live {
     pub(super) fn new(peer: Peer<RoleClient>, tools_changed: Arc<Notify>) -> Self {
         let info = peer.peer_info();
-        let modern = info.is_some_and(|info| !info.protocol_version.has_initialize());
+        let modern = info.as_ref().is_some_and(|info| !info.protocol_version.has_initialize());
+        let logs = info.is_some_and(|info| info.capabilities.logging.is_some());
         Self {
             peer,
             modern,
+            logs,
             tools_changed,
             suspect: Notify::new(),
             in_flight: AtomicU32::new(0),

@@ -1,19 +1,25 @@
-//! rmcp's HTTP client with one correction: an error answer without an id is the answer to the request it was sent for.
+//! rmcp's HTTP client with a correction: an error answer without an id is the answer to the request it was sent for.
 //!
 //! Servers turn a request down before they read it with `{"error": ..., "id": null}`; the TypeScript SDK does so, with
 //! status 400, for a session it does not know, which is every session after its restart. rmcp finds nobody such an
 //! answer belongs to and lets the request wait for ever. Here the one is given its id, and the other is taken for what it
 //! is: an expired session, which the transport opens anew.
+//!
+//! It also notes on each log line on whose answer's stream it came (`notices.rs` needs to know).
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use ::http::{HeaderName, HeaderValue};
+use futures_util::{StreamExt, TryStreamExt};
 use rmcp::model::{ClientJsonRpcMessage, ErrorData, RequestId, ServerJsonRpcMessage};
 use rmcp::transport::common::client_side_sse::BoxedSseResponse;
 use rmcp::transport::streamable_http_client::{
     StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse,
 };
+use serde_json::{Map, Value};
+
+use super::notices::META_ANSWERS;
 
 type HttpError = StreamableHttpError<reqwest::Error>;
 type Headers = HashMap<HeaderName, HeaderValue>;
@@ -127,8 +133,36 @@ impl Asked {
                 let error = ServerJsonRpcMessage::error(error.error, Some(id));
                 Ok(StreamableHttpPostResponse::Json(error, session))
             }
+            (StreamableHttpPostResponse::Sse(events, session), Some(id)) => {
+                let id = serde_json::to_value(id).unwrap_or_default();
+                let events = events.map_ok(move |mut event| {
+                    event.data = event.data.map(|data| noted(data, &id));
+                    event
+                });
+                let events = events.boxed();
+                Ok(StreamableHttpPostResponse::Sse(events, session))
+            }
             (answer, _) => Ok(answer),
         }
+    }
+}
+
+/// Notes on a log line that it came on the stream that answers request `id`, which is lost behind the transport.
+fn noted(data: String, id: &Value) -> String {
+    if !data.contains("\"notifications/message\"") {
+        return data;
+    }
+    let Ok(mut message) = serde_json::from_str::<Value>(&data) else { return data };
+    if message["method"] != "notifications/message" {
+        return data;
+    }
+    let Some(params) = message["params"].as_object_mut() else { return data };
+    match params.entry("_meta").or_insert_with(|| Value::Object(Map::new())) {
+        Value::Object(meta) => {
+            meta.insert(META_ANSWERS.to_owned(), id.clone());
+            message.to_string()
+        }
+        _ => data,
     }
 }
 
