@@ -5,6 +5,7 @@
 
 mod bound;
 mod call_stats;
+mod context;
 mod invoke;
 mod lowering;
 pub mod mcp;
@@ -26,6 +27,7 @@ use tokio::sync::watch;
 
 pub use bound::result_bytes;
 pub use call_stats::{CallOutcome, CallStats};
+pub use context::{ContextCapabilities, ContextSource, ContextVersion, ResourceSubscription};
 pub use invoke::RegisteredTool;
 pub use registry::{ToolRegistry, ToolSnapshot};
 pub use settings::{Config, ToolOverride};
