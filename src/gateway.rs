@@ -106,6 +106,12 @@ pub async fn build(config: Config) -> anyhow::Result<Gateway> {
 }
 
 impl Gateway {
+    /// The gateway as the HTTP room serves it, for [`crate::http::router`].
+    #[must_use]
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
     /// Runs turns.
     #[must_use]
     pub fn engine(&self) -> &ChatEngine {
