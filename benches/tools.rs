@@ -81,7 +81,7 @@ fn config(folder: &Path) -> Config {
         env: BTreeMap::from([("WITGATE_API_KEY".to_owned(), KEY.to_owned())]),
         overrides: Vec::new(),
         working_dir: folder.to_owned(),
-        reserved_env: Vec::new(),
+        reserved_env: vec!["WITGATE_API_KEY".to_owned()],
     };
     Config::load(&Settings::load(&options).expect("settings"), None).expect("a configuration")
 }
