@@ -36,7 +36,7 @@ pub use wasm_policy::WasmPolicies;
 
 use self::identity::{Identified, Identity};
 use crate::config::secret::Secret;
-use crate::domain::{AccessAction, AccessRequest, HttpFacts, PrincipalKind, RequestId};
+use crate::domain::{AccessAction, AccessRequest, HttpFacts, PrincipalKind, RequestId, TraceId};
 
 /// The log's name for refusals, so that a log filter can single them out.
 const REFUSED: &str = "witgate::access";
@@ -77,6 +77,8 @@ pub struct Entry<'a> {
     pub credential: Credential<'a>,
     /// The other side of the connection, where there is one.
     pub peer: Option<IpAddr>,
+    /// The trace the client says it belongs to.
+    pub trace_id: Option<TraceId>,
 }
 
 /// A configuration that nobody could get past.
@@ -119,7 +121,7 @@ impl Access {
         entry: Entry<'_>,
         facts: impl FnOnce() -> HttpFacts,
     ) -> Result<AccessScope, AccessError> {
-        let Entry { request_id, door, credential, peer } = entry;
+        let Entry { request_id, door, credential, peer, trace_id } = entry;
         let Identified { mut principal, mut is_known, mut grants, mut refusal } =
             self.identity.identify(door, credential);
         let policies = self.policies.snapshot();
@@ -154,7 +156,7 @@ impl Access {
         if !grants.has(scope) {
             return Err(AccessError::MissingScope(scope));
         }
-        let inner = scope::Inner { request_id, principal, is_known, grants, policies, http, peer };
+        let inner = scope::Inner { request_id, principal, is_known, grants, policies, http, peer, trace_id };
         Ok(AccessScope::new(inner))
     }
 }

@@ -11,11 +11,12 @@ pub mod policy;
 pub mod principal;
 pub mod processing;
 pub mod reply;
+pub mod time;
 pub mod tool;
 
 pub use chunk::{ChoiceDelta, Chunk, ToolCallDelta};
 pub use completion::{CompletionRequest, RequestError};
-pub use ids::{RequestId, SessionId};
+pub use ids::{RequestId, SessionId, TraceId};
 pub use message::{MessageHead, RawMessage};
 pub use policy::{AccessAction, AccessRequest, Decision, Denial, HttpFacts};
 pub use principal::{Principal, PrincipalKind};

@@ -38,9 +38,13 @@ use crate::tools::ToolRegistry;
 use crate::tools::mcp::{McpServers, ServerState};
 use crate::tools::wasm::WasmTools;
 
+/// The longest that the end waits for the audit log.
+const AUDIT_FLUSH: Duration = Duration::from_secs(5);
+
 /// Everything but a port. Dropping it stops the MCP servers without waiting; [`Self::close`] waits.
 pub struct Gateway {
     app: App,
+    audit: AuditLog,
     models: Arc<Models>,
     tools: Arc<ToolRegistry>,
     mcp: Arc<McpServers>,
@@ -58,6 +62,7 @@ pub async fn build(config: Config) -> anyhow::Result<Gateway> {
     install_tls_provider();
     files::raise_open_files_limit();
     // Whatever can fail comes before the MCP servers, so that no child is started for nothing.
+    let audit = open_audit(&config)?;
     let store = open_store(config.sessions.clone(), &config.data_dir).await?;
     let models = Arc::new(Models::new(config.llm, |name| config.llm_env.get(name).cloned())?);
     let plugins = PluginHost::start(config.plugins, config.variables, config.data_dir.clone()).await?;
@@ -70,7 +75,7 @@ pub async fn build(config: Config) -> anyhow::Result<Gateway> {
     let wasm_tools = Arc::new(WasmTools::new(plugins.folder()));
     let tools = Arc::new(ToolRegistry::with_newcomers(config.tools, mcp.sources(), Some(wasm_tools)));
     let directory: Arc<dyn ModelDirectory> = models.clone();
-    let toolbox = Toolbox::new(Arc::clone(&tools), AuditLog::none());
+    let toolbox = Toolbox::new(Arc::clone(&tools), audit.clone());
     let engine = ChatEngine::new(
         config.chat,
         directory,
@@ -102,7 +107,7 @@ pub async fn build(config: Config) -> anyhow::Result<Gateway> {
         limits: config.limits,
         cors: config.cors,
     })?;
-    Ok(Gateway { app, models, tools, mcp, plugins, chat_is_open, _tasks: tasks })
+    Ok(Gateway { app, audit, models, tools, mcp, plugins, chat_is_open, _tasks: tasks })
 }
 
 impl Gateway {
@@ -142,9 +147,12 @@ impl Gateway {
         &self.plugins
     }
 
-    /// Stops the MCP servers and waits until none of their processes is left.
+    /// Stops the MCP servers and waits until none of their processes is left, and until the audit log is written.
     pub async fn close(self) {
         self.mcp.shutdown().await;
+        if !self.audit.flush(AUDIT_FLUSH).await {
+            tracing::error!("the audit log could not be written to its end: is the disk slow or full?");
+        }
     }
 }
 
@@ -200,6 +208,13 @@ fn install_tls_provider() {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::trace!("a TLS provider is installed already");
     }
+}
+
+/// The audit log; the secrets that the gateway itself was given appear nowhere in it.
+fn open_audit(config: &Config) -> anyhow::Result<AuditLog> {
+    let upstream_keys = config.llm_env.iter().filter(|(name, _)| !name.ends_with("_URL"));
+    let secrets = upstream_keys.map(|(_, secret)| secret).chain(&config.api_key).cloned();
+    Ok(AuditLog::open(&config.audit, &config.data_dir, secrets.collect())?)
 }
 
 async fn open_store(sessions: sessions::Config, data_dir: &Path) -> anyhow::Result<Arc<dyn SessionStore>> {

@@ -200,14 +200,18 @@ impl<'a> CallRecord<'a> {
 
     fn write(&mut self, outcome: AuditOutcome, result_bytes: Option<usize>) {
         self.is_done = true;
-        self.toolbox.audit.record(AuditEvent {
+        let audit = &self.toolbox.audit;
+        if !audit.is_on() {
+            return;
+        }
+        audit.record(AuditEvent {
             subject: self.scope.subject(),
             request_id: self.scope.request_id().clone(),
             via: self.via,
             action: "tool_call",
             target: self.tool.definition.name.clone(),
             server: self.tool.definition.server.clone(),
-            arguments: Some(self.arguments.to_owned()),
+            arguments: audit.keeps_arguments().then(|| self.arguments.to_owned()),
             outcome,
             duration: Some(self.started.elapsed()),
             result_bytes,

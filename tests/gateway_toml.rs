@@ -12,7 +12,7 @@ use serde::de::value::Error as Message;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
 use witgate::config::{LoadOptions, Settings};
-use witgate::{access, chat, http, llm, plugin_host, sessions, telemetry, tools};
+use witgate::{access, audit, chat, http, llm, plugin_host, sessions, telemetry, tools};
 
 const FILE: &str = include_str!("../gateway.toml");
 const MANUAL: &str = include_str!("../docs/configuration.md");
@@ -39,6 +39,7 @@ fn every_line_shows_a_default() {
 fn every_key_is_shown() {
     shows::<http::ServerConfig>("server");
     shows::<access::Config>("access");
+    shows::<audit::Config>("audit");
     shows::<llm::Config>("llm");
     shows::<llm::UpstreamConfig>("llm");
     shows::<llm::ModelConfig>("llm");
@@ -78,6 +79,7 @@ fn settings(text: &str) -> Settings {
 fn check(settings: &Settings) {
     is_default::<http::ServerConfig>(settings, "server");
     is_default::<access::Config>(settings, "access");
+    is_default::<audit::Config>(settings, "audit");
     is_default::<llm::Config>(settings, "llm");
     is_default::<chat::Config>(settings, "chat");
     is_default::<tools::Config>(settings, "tools");

@@ -10,7 +10,7 @@ use super::grants::{Grants, SCOPES};
 use super::policy::PolicySet;
 use super::rules::Rules;
 use crate::audit::AuditSubject;
-use crate::domain::{AccessAction, AccessRequest, HttpFacts, Principal, RequestId};
+use crate::domain::{AccessAction, AccessRequest, HttpFacts, Principal, RequestId, TraceId};
 
 /// A request that was let in: who is asking, and the policies that decide on what it does further. A clone is the same.
 #[derive(Clone)]
@@ -29,6 +29,8 @@ pub(super) struct Inner {
     pub(super) http: Option<Arc<HttpFacts>>,
     /// The other side of the connection.
     pub(super) peer: Option<IpAddr>,
+    /// The trace it belongs to.
+    pub(super) trace_id: Option<TraceId>,
 }
 
 impl AccessScope {
@@ -41,7 +43,16 @@ impl AccessScope {
     pub fn unrestricted(request_id: RequestId, principal: Principal) -> Self {
         let policies = Arc::new(PolicySet::default());
         let grants = Arc::new(Grants::of_scopes(&SCOPES).into());
-        Self::new(Inner { request_id, principal, is_known: true, grants, policies, http: None, peer: None })
+        Self::new(Inner {
+            request_id,
+            principal,
+            is_known: true,
+            grants,
+            policies,
+            http: None,
+            peer: None,
+            trace_id: None,
+        })
     }
 
     /// Who is asking.
@@ -65,7 +76,7 @@ impl AccessScope {
     /// The caller for the audit log.
     #[must_use]
     pub fn subject(&self) -> AuditSubject {
-        AuditSubject { principal: self.0.principal.id.clone(), peer: self.0.peer }
+        AuditSubject { peer: self.0.peer, trace_id: self.0.trace_id.clone(), ..self.principal().into() }
     }
 
     /// Whether the caller may see the tool with these names (canonical, `server__tool`); no policy is asked.

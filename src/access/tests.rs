@@ -84,7 +84,12 @@ fn facts() -> HttpFacts {
 
 async fn enter(access: &Access, door: Door, key: Option<&str>) -> Result<AccessScope, AccessError> {
     let credential = key.map_or(Credential::None, Credential::Key);
-    access.enter(Entry { request_id: RequestId::generate(), door, credential, peer: None }, facts).await
+    access
+        .enter(
+            Entry { request_id: RequestId::generate(), door, credential, peer: None, trace_id: None },
+            facts,
+        )
+        .await
 }
 
 /// The principal's id, or the refusal's status.
@@ -96,8 +101,13 @@ async fn outcome(access: &Access, door: Door, key: Option<&str>) -> Result<Strin
 #[tokio::test]
 async fn without_policies_only_the_built_in_rule_counts_and_nothing_is_read() {
     let access = access(ChatAccess::Required, Vec::new());
-    let entry =
-        |credential| Entry { request_id: RequestId::generate(), door: Door::Chat, credential, peer: None };
+    let entry = |credential| Entry {
+        request_id: RequestId::generate(),
+        door: Door::Chat,
+        credential,
+        peer: None,
+        trace_id: None,
+    };
     let never = || -> HttpFacts { panic!("nobody reads the facts") };
     let scope = access.enter(entry(Credential::Key("k")), never).await.unwrap();
     assert_eq!(scope.principal().id, "key:static");

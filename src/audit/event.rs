@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::{Principal, RequestId};
+use crate::domain::{Principal, RequestId, TraceId};
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -34,8 +34,12 @@ pub struct AuditEvent {
 pub struct AuditSubject {
     /// The principal's id.
     pub principal: String,
+    /// What people call it, where that is known.
+    pub name: Option<String>,
     /// The other side of the connection, where there is one.
     pub peer: Option<std::net::IpAddr>,
+    /// The trace the client's request belongs to.
+    pub trace_id: Option<TraceId>,
 }
 
 /// How something ended.
@@ -60,6 +64,6 @@ pub enum AuditOutcome {
 
 impl From<&Principal> for AuditSubject {
     fn from(principal: &Principal) -> Self {
-        Self { principal: principal.id.clone(), peer: None }
+        Self { principal: principal.id.clone(), name: None, peer: None, trace_id: None }
     }
 }

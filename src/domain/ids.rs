@@ -89,6 +89,35 @@ string_id!(
     "ses_"
 );
 
+/// Names the trace that a request belongs to, across services: 32 lower-case hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct TraceId(String);
+
+impl TraceId {
+    /// The trace of a `traceparent` header, if that is valid. Source: W3C Trace Context, section 3.2.
+    #[must_use]
+    pub fn from_traceparent(header: &str) -> Option<Self> {
+        let mut parts = header.split('-');
+        let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let is_hex = |text: &str, length: usize| {
+            text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        let is_zero = |text: &str| text.bytes().all(|byte| byte == b'0');
+        let is_sound = is_hex(version, 2) && version != "ff" && is_hex(flags, 2);
+        let names_both = is_hex(trace, 32) && !is_zero(trace) && is_hex(parent, 16) && !is_zero(parent);
+        // Later versions may have more to say; this one has not.
+        let has_more = parts.next().is_some();
+        (is_sound && names_both && (version != "00" || !has_more)).then(|| Self(trace.to_owned()))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,6 +133,27 @@ mod tests {
     fn insane_ids_are_refused() {
         for bad in ["", "a b", "a\n", "ä", "../x", &"x".repeat(129)] {
             assert!(SessionId::parse(bad).is_none(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn traces_are_read_as_the_standard_says() {
+        let trace = |header: &str| TraceId::from_traceparent(header).map(|id| id.as_str().to_owned());
+        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+        assert_eq!(trace(&format!("00-{id}-00f067aa0ba902b7-01")).as_deref(), Some(id));
+        assert_eq!(trace(&format!("cc-{id}-00f067aa0ba902b7-01-more")).as_deref(), Some(id));
+        for bad in [
+            String::new(),
+            id.to_owned(),
+            format!("00-{id}-00f067aa0ba902b7"),
+            format!("00-{id}-00f067aa0ba902b7-01-more"),
+            format!("ff-{id}-00f067aa0ba902b7-01"),
+            format!("00-{}-00f067aa0ba902b7-01", id.to_uppercase()),
+            format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)),
+            format!("00-{id}-{}-01", "0".repeat(16)),
+            format!("00-{id}-00f067aa0ba902b7-1"),
+        ] {
+            assert_eq!(trace(&bad), None, "{bad}");
         }
     }
 }

@@ -8,7 +8,7 @@ use anyhow::anyhow;
 use crate::config::mcp_servers::McpServerConfig;
 use crate::config::secret::Secret;
 use crate::config::{Settings, Variables};
-use crate::{access, chat, http, llm, plugin_host, sessions, telemetry, tools};
+use crate::{access, audit, chat, http, llm, plugin_host, sessions, telemetry, tools};
 
 /// Where data lies unless `data_dir` says otherwise, from the working folder.
 pub const DATA_DIR: &str = "data";
@@ -24,6 +24,8 @@ pub struct Config {
     pub cors: http::CorsConfig,
     /// `[access]`: who may call.
     pub access: access::Config,
+    /// `[audit]`: what is written down of who did what.
+    pub audit: audit::Config,
     /// `[llm]`: the models.
     pub llm: llm::Config,
     /// The variables that `[llm]` reads: the keys its upstreams name, `OPENAI_API_KEY` and `OPENAI_BASE_URL`.
@@ -65,6 +67,7 @@ impl Config {
             limits: faults.unless(settings.section("limits")),
             cors: faults.unless(settings.section("cors")),
             access: faults.unless(settings.section("access")),
+            audit: faults.unless(settings.section("audit")),
             llm_env: llm_env(settings, &llm),
             llm,
             chat: faults.unless(settings.section("chat")),

@@ -14,7 +14,7 @@ use super::error::ApiError;
 use super::state::App;
 use crate::access::{AccessScope, Credential, Door, Entry};
 use crate::chat::TurnContext;
-use crate::domain::{HttpFacts, Principal, RequestId};
+use crate::domain::{HttpFacts, Principal, RequestId, TraceId};
 use crate::llm::ToolChoice;
 
 /// Who sent a request to a chat endpoint.
@@ -105,7 +105,9 @@ async fn enter(parts: &Parts, app: &App, door: Door) -> Result<AccessScope, ApiE
     };
     // Absent only where the router is used without its layers.
     let request_id = parts.extensions.get().cloned().unwrap_or_else(RequestId::generate);
-    let entry = Entry { request_id, door, credential, peer: peer(parts) };
+    let trace_id = parts.headers.get("traceparent").and_then(|value| value.to_str().ok());
+    let trace_id = trace_id.and_then(TraceId::from_traceparent);
+    let entry = Entry { request_id, door, credential, peer: peer(parts), trace_id };
     let scope = app.access().enter(entry, || facts(parts)).await?;
     tracing::Span::current().record("principal", scope.principal().id.as_str());
     Ok(scope)

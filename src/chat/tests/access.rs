@@ -60,6 +60,7 @@ async fn scope(guard: Guard) -> AccessScope {
         door: Door::Chat,
         credential: Credential::None,
         peer: None,
+        trace_id: None,
     };
     let facts = || HttpFacts {
         method: "POST".to_owned(),

@@ -46,7 +46,8 @@ pub(super) async fn run(
 }
 
 async fn decide(access: &Access, credential: Credential<'_>, model: Option<&str>) -> Result<(), AccessError> {
-    let entry = Entry { request_id: RequestId::generate(), door: Door::Chat, credential, peer: None };
+    let entry =
+        Entry { request_id: RequestId::generate(), door: Door::Chat, credential, peer: None, trace_id: None };
     let facts = || HttpFacts {
         method: "POST".to_owned(),
         path: "/v1/chat/completions".to_owned(),
