@@ -121,25 +121,57 @@ impl Toolbox {
         arguments: &str,
         site: CallSite,
     ) -> Result<ToolResult, CallError> {
+        Ok(self.permit(scope, tool, arguments, site).await?.run().await?)
+    }
+
+    /// The first half of [`Self::call`]: asks the access chain and calls nothing yet, for those who answer a refusal in
+    /// another way than a result.
+    ///
+    /// # Errors
+    /// The refusal of the access chain, which has been logged.
+    pub async fn permit<'a>(
+        &'a self,
+        scope: &'a AccessScope,
+        tool: &'a RegisteredTool,
+        arguments: &'a str,
+        site: CallSite,
+    ) -> Result<PermittedCall<'a>, AccessError> {
         let mut record = CallRecord::new(self, scope, tool, arguments, site.via);
-        let arguments = match permitted(scope, tool, arguments).await {
-            Ok(arguments) => arguments,
+        match permitted(scope, tool, arguments).await {
+            Ok(arguments) => Ok(PermittedCall { record, arguments, site }),
             Err(refusal) => {
                 // Access has written the refusal down.
                 record.is_done = true;
-                return Err(refusal.into());
+                Err(refusal)
             }
-        };
+        }
+    }
+}
+
+/// A call that the access chain lets happen. Dropping it counts as a call that was cancelled.
+pub struct PermittedCall<'a> {
+    record: CallRecord<'a>,
+    arguments: Cow<'a, str>,
+    site: CallSite,
+}
+
+impl PermittedCall<'_> {
+    /// Makes the call. Dropping the future cancels it.
+    ///
+    /// # Errors
+    /// Why there is no result; it has been logged.
+    pub async fn run(mut self) -> Result<ToolResult, ToolError> {
+        let scope = self.record.scope;
         let context = ToolContext {
             principal: scope.principal().clone(),
             request_id: scope.request_id().clone(),
-            session_id: site.session_id,
-            call_id: site.call_id,
-            progress: site.progress,
+            session_id: self.site.session_id,
+            call_id: self.site.call_id,
+            progress: self.site.progress,
         };
-        let outcome = tool.invoke(&arguments, &context).await;
-        record.end(&outcome);
-        Ok(outcome?)
+        let outcome = self.record.tool.invoke(&self.arguments, &context).await;
+        self.record.end(&outcome);
+        outcome
     }
 }
 

@@ -1,4 +1,4 @@
-//! Server-sent events: a turn's events as a response body.
+//! Server-sent events: the events of a turn, or whatever else comes as frames, as a response body.
 //!
 //! Promises: every event is one frame, so that it reaches the client whole; silence is broken by comments; a failure
 //! after the first byte is one event and the end; the body ends at once after the last event. Dropping the body (the
@@ -6,7 +6,7 @@
 //! Source: WHATWG HTML, "Server-sent events".
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -30,10 +30,24 @@ pub(super) trait Encoder: Send + Unpin + 'static {
     fn error(&mut self, error: &ApiError) -> Bytes;
 }
 
+/// What a stream of events is made of: frames that are ready to be sent.
+pub(super) trait Frames: Send + Unpin + 'static {
+    /// The next frame; `None` after the last.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>>;
+
+    /// True once there will be none any more.
+    fn is_over(&self) -> bool;
+}
+
 /// A response that streams `events` through `encoder`.
 pub(super) fn response<E: Encoder>(events: ReplyStream, encoder: E, keep_alive: Duration) -> Response {
+    of_frames(Turn { events: Some(events), encoder }, keep_alive)
+}
+
+/// A response that streams `frames`.
+pub(super) fn of_frames<F: Frames>(frames: F, keep_alive: Duration) -> Response {
     let silence = Box::pin(tokio::time::sleep(keep_alive));
-    let body = SseBody { events: Some(events), encoder, silence, keep_alive };
+    let body = SseBody { frames, silence, keep_alive };
     let mut response = Response::new(Body::new(body));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -73,22 +87,13 @@ pub(super) fn comment(text: &str) -> Bytes {
     Bytes::from(format!(": {safe}\n\n"))
 }
 
-struct SseBody<E> {
-    /// `None` once the last event is out.
-    events: Option<ReplyStream>,
-    encoder: E,
+struct SseBody<F> {
+    frames: F,
     silence: Pin<Box<Sleep>>,
     keep_alive: Duration,
 }
 
-impl<E> SseBody<E> {
-    fn restart_silence(&mut self) {
-        let next = Instant::now() + self.keep_alive;
-        self.silence.as_mut().reset(next);
-    }
-}
-
-impl<E: Encoder> HttpBody for SseBody<E> {
+impl<F: Frames> HttpBody for SseBody<F> {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
@@ -97,37 +102,54 @@ impl<E: Encoder> HttpBody for SseBody<E> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = &mut *self;
+        let frame = match this.frames.poll_frame(cx) {
+            Poll::Ready(Some(frame)) => frame,
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Pending if this.silence.as_mut().poll(cx).is_pending() => return Poll::Pending,
+            Poll::Pending => KEEP_ALIVE,
+        };
+        this.silence.as_mut().reset(Instant::now() + this.keep_alive);
+        Poll::Ready(Some(Ok(Frame::data(frame))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.frames.is_over()
+    }
+}
+
+/// The events of a turn as frames.
+struct Turn<E> {
+    /// `None` once the last event is out.
+    events: Option<ReplyStream>,
+    encoder: E,
+}
+
+impl<E: Encoder> Frames for Turn<E> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
-            let Some(events) = this.events.as_mut() else { return Poll::Ready(None) };
-            let framed = match events.as_mut().poll_next(cx) {
-                Poll::Ready(Some(Ok(event))) => {
+            let Some(events) = self.events.as_mut() else { return Poll::Ready(None) };
+            let framed = match ready!(events.as_mut().poll_next(cx)) {
+                Some(Ok(event)) => {
                     if matches!(event, ReplyEvent::Done(_)) {
-                        this.events = None;
+                        self.events = None;
                     }
-                    this.encoder.event(event)
+                    self.encoder.event(event)
                 }
-                Poll::Ready(Some(Err(error))) => Some(this.fail(&error.into())),
-                Poll::Ready(None) => Some(this.fail(&ApiError::reply_cut())),
-                Poll::Pending => {
-                    if this.silence.as_mut().poll(cx).is_pending() {
-                        return Poll::Pending;
-                    }
-                    Some(KEEP_ALIVE)
-                }
+                Some(Err(error)) => Some(self.fail(&error.into())),
+                None => Some(self.fail(&ApiError::reply_cut())),
             };
-            if let Some(framed) = framed {
-                this.restart_silence();
-                return Poll::Ready(Some(Ok(Frame::data(framed))));
+            if framed.is_some() {
+                return Poll::Ready(framed);
             }
         }
     }
 
-    fn is_end_stream(&self) -> bool {
+    fn is_over(&self) -> bool {
         self.events.is_none()
     }
 }
 
-impl<E: Encoder> SseBody<E> {
+impl<E: Encoder> Turn<E> {
     fn fail(&mut self, error: &ApiError) -> Bytes {
         error.log();
         self.events = None;

@@ -7,6 +7,8 @@
 
 mod call;
 mod list;
+mod progress;
+mod stream;
 
 pub(super) use call::{call, call_one};
 pub(super) use list::{get, list, schema};

@@ -19,7 +19,7 @@ use crate::http::caller::Operator;
 
 /// Does what the header `x-test` says, and remembers what it was asked.
 #[derive(Clone, Default)]
-struct Obedient(Arc<Mutex<Vec<AccessRequest>>>);
+pub(super) struct Obedient(Arc<Mutex<Vec<AccessRequest>>>);
 
 #[async_trait]
 impl AuthPolicy for Obedient {

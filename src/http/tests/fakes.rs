@@ -21,7 +21,7 @@ use crate::llm::{
 };
 use crate::sessions::{Session, SessionError, SessionPage, SessionStore};
 use crate::toolbox::Toolbox;
-use crate::tools::ToolRegistry;
+use crate::tools::{ToolRegistry, ToolSource};
 
 /// The key that `access.chat = "required"` asks for.
 pub(super) const KEY: &str = "the-key";
@@ -36,6 +36,7 @@ pub(super) struct Setup {
     pub(super) limits: LimitsConfig,
     pub(super) cors: CorsConfig,
     pub(super) tools_settled: watch::Receiver<bool>,
+    pub(super) tools: Vec<Arc<dyn ToolSource>>,
 }
 
 impl Default for Setup {
@@ -49,6 +50,7 @@ impl Default for Setup {
             limits: LimitsConfig::default(),
             cors: CorsConfig::default(),
             tools_settled: watch::channel(true).1,
+            tools: Vec::new(),
         }
     }
 }
@@ -58,7 +60,7 @@ impl Setup {
     pub(super) fn build(self) -> (App, SlowModel) {
         let slow = SlowModel::default();
         let models = Arc::new(Models { slow: slow.clone() });
-        let tools = Arc::new(ToolRegistry::new(crate::tools::Config::default(), Vec::new()));
+        let tools = Arc::new(ToolRegistry::new(crate::tools::Config::default(), self.tools));
         let toolbox = Toolbox::new(tools, AuditLog::none());
         let engine = ChatEngine::new(
             crate::chat::Config::default(),

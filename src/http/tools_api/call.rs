@@ -1,4 +1,4 @@
-//! Calls of tools, answered whole: `{success, result, error, content?, structuredContent?}`.
+//! Calls of tools and their answer: `{success, result, error, content?, structuredContent?}`.
 //!
 //! 200 tells that the call was decided on and made, or could not be made for a reason of the tool's; whether it went well
 //! is `success`. What is wrong with the request itself, or not allowed, is a status.
@@ -6,13 +6,14 @@
 use std::borrow::Cow;
 
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::Response;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{ToolName, not_found};
+use super::{ToolName, not_found, stream};
 use crate::access::{AccessError, AccessScope};
 use crate::domain::ids::random_id;
 use crate::domain::{ContentBlock, ProgressListener, SessionId, ToolResult};
@@ -28,26 +29,38 @@ use crate::toolbox::{CallError, CallSite};
 pub(in crate::http) async fn call(
     State(app): State<App>,
     ToolCaller(scope): ToolCaller,
+    headers: HeaderMap,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
     let CallRequest { tool_name, arguments } = CallRequest::parse(&body)?;
-    answer(&app, &scope, &tool_name, arguments).await
+    answer(&app, scope, &headers, &tool_name, arguments).await
 }
 
 pub(in crate::http) async fn call_one(
     State(app): State<App>,
     ToolCaller(scope): ToolCaller,
     ToolName(name): ToolName,
+    headers: HeaderMap,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    answer(&app, &scope, &name, fields::whole_object(&body)?).await
+    answer(&app, scope, &headers, &name, fields::whole_object(&body)?).await
 }
 
-async fn answer(app: &App, scope: &AccessScope, name: &str, arguments: &str) -> Result<Response, ApiError> {
+async fn answer(
+    app: &App,
+    scope: AccessScope,
+    headers: &HeaderMap,
+    name: &str,
+    arguments: &str,
+) -> Result<Response, ApiError> {
     app.tools_settled(&ToolChoice::All).await;
-    let tool = app.toolbox().wanted(scope, name).map_err(|refusal| refused(refusal, name))?;
+    let tool = app.toolbox().wanted(&scope, name).map_err(|refusal| refused(refusal, name))?;
+    if stream::is_wanted(headers) {
+        let streamed = stream::begin(app, scope, tool, arguments.to_owned()).await;
+        return streamed.map_err(|refusal| refused(refusal, name));
+    }
     let site = call_site(ProgressListener::default());
-    match app.toolbox().call(scope, &tool, arguments, site).await {
+    match app.toolbox().call(&scope, &tool, arguments, site).await {
         Ok(result) => Ok(json_response(&CallAnswer::of(&result))),
         Err(CallError::Tool(error)) => Ok(json_response(&CallAnswer::failed(error.message))),
         Err(CallError::Access(refusal)) => Err(refused(refusal, name)),
@@ -55,7 +68,7 @@ async fn answer(app: &App, scope: &AccessScope, name: &str, arguments: &str) -> 
 }
 
 /// Every call has a session of its own: nothing that a server keeps for one is seen by the next.
-fn call_site(progress: ProgressListener) -> CallSite {
+pub(super) fn call_site(progress: ProgressListener) -> CallSite {
     CallSite { via: "rest", call_id: random_id("call_"), session_id: Some(SessionId::generate()), progress }
 }
 
@@ -101,7 +114,7 @@ struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 /// What every call is answered with.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct CallAnswer<'a> {
+pub(super) struct CallAnswer<'a> {
     success: bool,
     /// The result as text; null where the call failed.
     result: Option<String>,
@@ -114,7 +127,7 @@ struct CallAnswer<'a> {
 }
 
 impl<'a> CallAnswer<'a> {
-    fn of(result: &'a ToolResult) -> Self {
+    pub(super) fn of(result: &'a ToolResult) -> Self {
         let text = result.to_text();
         let (result_text, error) = match result.is_error {
             false => (Some(text), None),
@@ -132,7 +145,7 @@ impl<'a> CallAnswer<'a> {
         }
     }
 
-    fn failed(message: String) -> Self {
+    pub(super) fn failed(message: String) -> Self {
         Self { success: false, result: None, error: Some(message), content: None, structured_content: None }
     }
 }

@@ -295,7 +295,8 @@ impl Stream {
             }
         }
         let last = events.last().map(|(name, _)| name.as_str());
-        assert!(matches!(last, Some("done" | "error")), "a stream ends with `done` or `error`: {events:?}");
+        let is_last = matches!(last, Some("done" | "result" | "error"));
+        assert!(is_last, "a stream ends with `done`, `result` or `error`: {events:?}");
         events
     }
 }

@@ -1,6 +1,6 @@
 //! Calls: what comes back, what is refused, and what is left behind when the caller goes away.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{CALL, KEY, builder, call, post, start};
 use crate::harness::eventually;
@@ -113,4 +113,43 @@ async fn a_caller_that_goes_away_cancels_the_call() {
     }
     eventually("the server was told", async || seen("cancelled")).await;
     eventually("the log has it", async || gateway.log().contains("tool call cancelled by its caller")).await;
+}
+
+#[tokio::test]
+async fn a_stream_tells_how_the_tool_gets_on() {
+    let gateway = start().await;
+    let stream = async |path: &str, body: Value| {
+        let request = gateway.request("POST", path).header("x-api-key", KEY).json(&body);
+        request.header("accept", "text/event-stream").stream().await.collect_named().await
+    };
+    let events = stream(CALL, json!({"tool_name": "steps"})).await;
+    let progress: Vec<&Value> =
+        events.iter().filter(|(name, _)| name == "progress").map(|(_, data)| data).collect();
+    // Steps that come faster than they are read give way to the latest.
+    assert_eq!(*progress.last().unwrap(), &json!({"progress": 3.0, "total": 3.0, "message": "第3步"}));
+    let log = events.iter().find(|(name, _)| name == "log").map(|(_, data)| data);
+    assert_eq!(log, Some(&json!({"level": "info", "logger": "steps", "data": "almost there"})));
+    let (name, answer) = events.last().unwrap();
+    assert_eq!((name.as_str(), &answer["result"]), ("result", &json!("three steps")));
+
+    let events = stream("/api/v1/tools/fail", json!({})).await;
+    let wanted = json!({
+        "success": false, "result": null, "error": "disk full", "content": [{"type": "text", "text": "disk full"}],
+    });
+    assert_eq!(events, [("result".to_owned(), wanted)]);
+    let refused =
+        gateway.request("POST", CALL).header("x-api-key", KEY).header("accept", "text/event-stream");
+    refused.json(&json!({"tool_name": "nobody"})).send().await.words(404);
+}
+
+#[tokio::test]
+async fn closing_a_stream_cancels_the_call() {
+    let gateway = start().await;
+    let log = gateway.folder().join("subscribe.log");
+    let seen = |word: &str| std::fs::read_to_string(&log).unwrap_or_default().contains(word);
+    let request = gateway.request("POST", "/api/v1/tools/slow").header("x-api-key", KEY).json(&json!({}));
+    let stream = request.header("accept", "text/event-stream").stream().await;
+    eventually("the call is at its server", async || seen("slow")).await;
+    drop(stream);
+    eventually("the server was told", async || seen("cancelled")).await;
 }
