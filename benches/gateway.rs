@@ -194,6 +194,7 @@ impl Bench {
         let parts = Parts {
             engine: self.engine.clone(),
             toolbox: self.toolbox.clone(),
+            mcp: witgate::http::mcp::none(),
             access: Access::new(
                 &witgate::access::Config::default(),
                 None,

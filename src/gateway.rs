@@ -6,6 +6,7 @@
 
 mod config;
 mod files;
+mod mcp;
 mod readiness;
 mod shutdown;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use crate::audit::AuditLog;
 use crate::chat::ChatEngine;
 use crate::http::{App, Parts, Server};
 use crate::llm::{ModelDirectory, Models};
+use crate::mcp_server::McpServer;
 use crate::plugin_host::PluginHost;
 use crate::response::wasm::PluginProcessors;
 use crate::sessions::memory::MemoryStore;
@@ -48,6 +50,7 @@ pub struct Gateway {
     models: Arc<Models>,
     tools: Arc<ToolRegistry>,
     mcp: Arc<McpServers>,
+    mcp_server: McpServer,
     plugins: Arc<PluginHost>,
     chat_is_open: bool,
     /// What works in the background as long as the gateway lives.
@@ -83,6 +86,9 @@ pub async fn build(config: Config) -> anyhow::Result<Gateway> {
         Arc::clone(&store),
         Arc::new(PluginProcessors::new(Arc::clone(&plugins))),
     );
+    let servers = mcp.states().into_iter().map(|server| server.name).collect();
+    let keep_alive = Duration::from_millis(config.server.keep_alive_ms.max(1));
+    let mcp_server = McpServer::new(&config.mcp_server, toolbox.clone(), servers, keep_alive);
     let (settled, tools_settled) = watch::channel(false);
     let mut tasks =
         vec![follow_start(&mcp, &tools, Duration::from_millis(config.server.tools_wait_ms), settled)];
@@ -100,6 +106,7 @@ pub async fn build(config: Config) -> anyhow::Result<Gateway> {
         engine,
         access,
         toolbox,
+        mcp: Arc::new(mcp_server.clone()),
         readiness,
         plugins: plugins.clone(),
         tools_settled,
@@ -107,7 +114,7 @@ pub async fn build(config: Config) -> anyhow::Result<Gateway> {
         limits: config.limits,
         cors: config.cors,
     })?;
-    Ok(Gateway { app, audit, models, tools, mcp, plugins, chat_is_open, _tasks: tasks })
+    Ok(Gateway { app, audit, models, tools, mcp, mcp_server, plugins, chat_is_open, _tasks: tasks })
 }
 
 impl Gateway {
@@ -149,6 +156,7 @@ impl Gateway {
 
     /// Stops the MCP servers and waits until none of their processes is left, and until the audit log is written.
     pub async fn close(self) {
+        self.mcp_server.stop();
         self.mcp.shutdown().await;
         if !self.audit.flush(AUDIT_FLUSH).await {
             tracing::error!("the audit log could not be written to its end: is the disk slow or full?");

@@ -12,6 +12,7 @@ pub mod domain;
 pub mod gateway;
 pub mod http;
 pub mod llm;
+pub mod mcp_server;
 pub mod plugin_host;
 pub mod response;
 pub mod sessions;

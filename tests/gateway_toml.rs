@@ -12,7 +12,7 @@ use serde::de::value::Error as Message;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
 use witgate::config::{LoadOptions, Settings};
-use witgate::{access, audit, chat, http, llm, plugin_host, sessions, telemetry, tools};
+use witgate::{access, audit, chat, http, llm, mcp_server, plugin_host, sessions, telemetry, tools};
 
 const FILE: &str = include_str!("../gateway.toml");
 const MANUAL: &str = include_str!("../docs/configuration.md");
@@ -47,6 +47,7 @@ fn every_key_is_shown() {
     shows::<tools::Config>("tools");
     shows::<tools::ToolOverride>("tools");
     shows::<tools::mcp::McpConfig>("tools.mcp");
+    shows::<mcp_server::Config>("mcp_server");
     shows::<plugin_host::Config>("plugins");
     shows::<sessions::Config>("sessions");
     shows::<http::LimitsConfig>("limits");
@@ -78,6 +79,7 @@ fn settings(text: &str) -> Settings {
 /// Every section is at its default and there is no other.
 fn check(settings: &Settings) {
     is_default::<http::ServerConfig>(settings, "server");
+    is_default::<mcp_server::Config>(settings, "mcp_server");
     is_default::<access::Config>(settings, "access");
     is_default::<audit::Config>(settings, "audit");
     is_default::<llm::Config>(settings, "llm");

@@ -8,7 +8,7 @@ use anyhow::anyhow;
 use crate::config::mcp_servers::McpServerConfig;
 use crate::config::secret::Secret;
 use crate::config::{Settings, Variables};
-use crate::{access, audit, chat, http, llm, plugin_host, sessions, telemetry, tools};
+use crate::{access, audit, chat, http, llm, mcp_server, plugin_host, sessions, telemetry, tools};
 
 /// Where data lies unless `data_dir` says otherwise, from the working folder.
 pub const DATA_DIR: &str = "data";
@@ -34,6 +34,8 @@ pub struct Config {
     pub chat: chat::Config,
     /// `[tools]`: tool calls and MCP connections.
     pub tools: tools::Config,
+    /// `[mcp_server]`: the tools as an MCP server.
+    pub mcp_server: mcp_server::Config,
     /// `[plugins]`: WebAssembly components; with absolute paths.
     pub plugins: plugin_host::Config,
     /// The environment that the files of plugins speak of.
@@ -72,6 +74,7 @@ impl Config {
             llm,
             chat: faults.unless(settings.section("chat")),
             tools: faults.unless(settings.section("tools")),
+            mcp_server: faults.unless(settings.section("mcp_server")),
             plugins: faults.unless(plugins),
             variables: settings.variables(),
             sessions: faults.unless(settings.section("sessions")),

@@ -94,7 +94,7 @@ impl FromRequestParts<App> for Scraper {
     }
 }
 
-async fn enter(parts: &Parts, app: &App, door: Door) -> Result<AccessScope, ApiError> {
+pub(super) async fn enter(parts: &Parts, app: &App, door: Door) -> Result<AccessScope, ApiError> {
     let in_query = match door {
         Door::Chat => None,
         Door::Guarded(_) => query_key(parts),

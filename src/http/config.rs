@@ -13,6 +13,9 @@ pub struct ServerConfig {
     pub host: String,
     /// TCP port; 0 takes a free one (the log names it). Default 8000. Also `PORT`.
     pub port: u16,
+    /// Host names under which MCP clients may reach the gateway, beside its addresses, loopback names and `host`:
+    /// `tools.example`, `tools.example:8443`, or `*` for any, behind a proxy that checks them. Default none.
+    pub allowed_hosts: Vec<String>,
     /// Longest time running requests get to finish after a stop signal, in milliseconds. Default 30000.
     pub drain_timeout_ms: u64,
     /// Silence on a stream after which a keep-alive comment is sent, in milliseconds. Default 10000.
@@ -26,6 +29,7 @@ impl Default for ServerConfig {
         Self {
             host: "127.0.0.1".to_owned(),
             port: 8000,
+            allowed_hosts: Vec::new(),
             drain_timeout_ms: 30_000,
             keep_alive_ms: 10_000,
             tools_wait_ms: 3_000,
@@ -99,7 +103,8 @@ pub struct CorsConfig {
     pub allow_methods: Vec<String>,
     /// Request headers a page may send, or `*` for any. Default `["*"]`.
     pub allow_headers: Vec<String>,
-    /// Response headers a page may read. Default `["x-request-id", "retry-after", "retry-after-ms"]`.
+    /// Response headers a page may read. Default `["x-request-id", "retry-after", "retry-after-ms",
+    /// "mcp-session-id"]`.
     pub expose_headers: Vec<String>,
     /// Whether pages may send cookies and client certificates; needs origins that are named. Default false.
     pub allow_credentials: bool,
@@ -114,7 +119,7 @@ impl Default for CorsConfig {
             allow_origins: texts(&["*"]),
             allow_methods: texts(&["GET", "POST", "DELETE"]),
             allow_headers: texts(&["*"]),
-            expose_headers: texts(&["x-request-id", "retry-after", "retry-after-ms"]),
+            expose_headers: texts(&["x-request-id", "retry-after", "retry-after-ms", "mcp-session-id"]),
             allow_credentials: false,
             max_age_s: 600,
         }

@@ -90,6 +90,28 @@ impl ApiError {
         Self::not_found("session_not_found", "there is no such session; leave session_id out to start one")
     }
 
+    /// 404 for an MCP server: one that is not there and one that may not be seen look the same.
+    pub(super) fn mcp_server_not_found() -> Self {
+        Self::not_found(
+            "server_not_found",
+            "there is no MCP server or plugin of that name; /mcp has the tools of all",
+        )
+    }
+
+    /// 403: a web page may have made its name point to this machine.
+    pub(super) fn host_not_allowed() -> Self {
+        let message = "requests to this host are not allowed here: use the gateway's address, or have the operator name the \
+                       host in server.allowed_hosts";
+        Self::new(StatusCode::FORBIDDEN, INVALID_REQUEST, message).with_code("host_not_allowed")
+    }
+
+    /// 403: the page of a stranger.
+    pub(super) fn origin_not_allowed() -> Self {
+        let message =
+            "web pages of this origin are not allowed here; the operator may name it in cors.allow_origins";
+        Self::new(StatusCode::FORBIDDEN, INVALID_REQUEST, message).with_code("origin_not_allowed")
+    }
+
     /// 405; axum adds the `Allow` header.
     pub(super) fn method_not_allowed(message: impl Into<String>) -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, INVALID_REQUEST, message).with_code("method_not_allowed")
@@ -152,6 +174,12 @@ impl ApiError {
     /// 502: a reply ended before it was complete.
     pub(super) fn reply_cut() -> Self {
         Self::new(StatusCode::BAD_GATEWAY, SERVER_ERROR, "the reply ended before it was complete")
+    }
+
+    /// The status it is told with.
+    #[cfg(test)]
+    pub(super) fn status(&self) -> StatusCode {
+        self.0.status
     }
 
     /// Whether the connection must end with this response.

@@ -8,7 +8,7 @@ use axum::routing::{get, post};
 use super::error::ApiError;
 use super::middleware::{admission, digest, errors, observe, panic};
 use super::state::App;
-use super::{health, metrics, openai, plugins, simple_chat, tools_api};
+use super::{health, mcp, metrics, openai, plugins, simple_chat, tools_api};
 
 /// The whole API over `app`.
 pub fn router(app: &App) -> Router {
@@ -27,6 +27,9 @@ pub fn router(app: &App) -> Router {
         .route("/api/v1/plugins", get(plugins::list))
         .route("/api/v1/plugins/reload", post(plugins::reload))
         .route("/api/v1/plugins/{name}", get(plugins::get))
+        .route("/mcp", get(mcp::all).post(mcp::all).delete(mcp::all))
+        .route("/mcp/{server}", get(mcp::one).post(mcp::one).delete(mcp::one))
+        .route("/api/v1/mcp", get(mcp::all).post(mcp::all).delete(mcp::all))
         .layer(from_fn_with_state(app.clone(), digest::check))
         .layer(from_fn_with_state(app.clone(), admission::admit));
     let routes = Router::new()

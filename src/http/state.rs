@@ -10,6 +10,7 @@ use tower_http::cors::CorsLayer;
 
 use super::config::{CorsConfig, LimitsConfig, ServerConfig};
 use super::health::Readiness;
+use super::mcp::McpEndpoint;
 use super::metrics::RequestMetrics;
 use super::middleware::cors::{self, CorsError};
 use super::plugins::PluginAdmin;
@@ -28,6 +29,8 @@ pub struct Parts {
     pub plugins: Arc<dyn PluginAdmin>,
     /// The tools.
     pub toolbox: Toolbox,
+    /// The tools as an MCP server.
+    pub mcp: Arc<dyn McpEndpoint>,
     /// Answers `/readyz`.
     pub readiness: Arc<dyn Readiness>,
     /// Becomes true once requests need not wait for tools any longer; a dropped sender counts as true.
@@ -87,6 +90,11 @@ impl App {
         &self.0.parts.toolbox
     }
 
+    /// The tools as an MCP server.
+    pub(super) fn mcp(&self) -> &dyn McpEndpoint {
+        self.0.parts.mcp.as_ref()
+    }
+
     /// Counts requests.
     pub(super) fn requests(&self) -> &RequestMetrics {
         &self.0.requests
@@ -104,6 +112,10 @@ impl App {
         &self.0.parts.limits
     }
 
+    pub(super) fn cors_config(&self) -> &CorsConfig {
+        &self.0.parts.cors
+    }
+
     pub(super) fn cors(&self) -> CorsLayer {
         self.0.cors.clone()
     }
@@ -116,6 +128,7 @@ impl App {
     /// From now on new work is refused; what runs goes on.
     pub(super) fn start_draining(&self) {
         self.0.draining.store(true, Ordering::Release);
+        self.mcp().drain();
     }
 
     /// A place among the running requests, `None` when all are taken.

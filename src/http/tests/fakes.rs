@@ -75,6 +75,7 @@ impl Setup {
         let app = App::new(Parts {
             engine,
             toolbox,
+            mcp: crate::http::mcp::none(),
             access: Access::new(&access, key.as_ref(), Arc::new(FixedPolicies(Arc::new(policies)))).unwrap(),
             readiness: Arc::new(Ready(self.health)),
             plugins: crate::http::plugins::none(),

@@ -1,0 +1,168 @@
+//! Keeps web pages of strangers away from `/mcp`, also those that had their name point to this machine (DNS rebinding).
+//!
+//! A browser tells a page's own address in `Host` and `Origin`. A page can make its name resolve to any address, but it
+//! cannot make the browser tell another name: so a `Host` that is an address, a loopback name or one the operator has named
+//! is fine, every other is not. Programs send no `Origin`; one that is there must be of this host, of this machine, or
+//! named in `cors.allow_origins`, where `*` names nobody.
+
+use std::net::IpAddr;
+
+use axum::http::request::Parts;
+use axum::http::uri::Authority;
+use axum::http::{Uri, header};
+use url::{Host, Url};
+
+use super::config::{CorsConfig, ServerConfig};
+use super::error::ApiError;
+
+/// Refuses a request that a page of a stranger may have sent.
+///
+/// # Errors
+/// 400 for a `Host` that is missing or none, 403 for one or an `Origin` that is not allowed.
+pub(super) fn check(parts: &Parts, server: &ServerConfig, cors: &CorsConfig) -> Result<(), ApiError> {
+    let host = authority(parts)?;
+    if !is_allowed_host(&host, server) {
+        tracing::warn!(host = host.as_str(), "refused a request to a host that is not allowed");
+        return Err(ApiError::host_not_allowed());
+    }
+    let mut origins = parts.headers.get_all(header::ORIGIN).iter();
+    let Some(origin) = origins.next() else { return Ok(()) };
+    let is_allowed = match (origin.to_str(), origins.next()) {
+        (Ok(origin), None) => is_allowed_origin(origin, &host, cors),
+        _ => false,
+    };
+    if is_allowed {
+        return Ok(());
+    }
+    tracing::warn!(?origin, "refused a request of a web page that is not allowed");
+    Err(ApiError::origin_not_allowed())
+}
+
+/// Where the request says it goes: the one `Host` header, or what HTTP/2 has instead.
+fn authority(parts: &Parts) -> Result<Authority, ApiError> {
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (None, _) => parts.uri.authority().cloned(),
+        (Some(host), None) => host.to_str().ok().and_then(|host| host.parse().ok()),
+        (Some(_), Some(_)) => None,
+    };
+    host.ok_or_else(|| ApiError::bad_request(Some("host"), "the request must have one valid Host header"))
+}
+
+fn is_allowed_host(authority: &Authority, server: &ServerConfig) -> bool {
+    let host = plain(authority.host());
+    if is_address(&host) || is_loopback_name(&host) || host == plain(&server.host) {
+        return true;
+    }
+    server.allowed_hosts.iter().any(|allowed| {
+        let Ok(allowed) = allowed.parse::<Authority>() else { return allowed == "*" };
+        let is_port = allowed.port_u16().is_none_or(|port| authority.port_u16() == Some(port));
+        allowed == "*" || (plain(allowed.host()) == host && is_port)
+    })
+}
+
+fn is_allowed_origin(origin: &str, host: &Authority, cors: &CorsConfig) -> bool {
+    if cors.allow_origins.iter().any(|allowed| allowed != "*" && allowed.eq_ignore_ascii_case(origin)) {
+        return true;
+    }
+    let Ok(url) = Url::parse(origin) else { return false };
+    let is_loopback = match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => is_loopback_name(name),
+        None => false,
+    };
+    let is_web = matches!(url.scheme(), "http" | "https");
+    is_web && (is_loopback || is_same(&url, host))
+}
+
+/// Whether a page of `origin` was served by `host` itself.
+fn is_same(origin: &Url, host: &Authority) -> bool {
+    let Ok(uri) = Uri::try_from(format!("{}://{host}", origin.scheme())) else { return false };
+    let default = if origin.scheme() == "https" { 443 } else { 80 };
+    origin.host_str().is_some_and(|name| plain(name) == plain(host.host()))
+        && origin.port_or_known_default() == Some(uri.port_u16().unwrap_or(default))
+}
+
+/// A host without brackets, the dot at its end, and capitals.
+fn plain(host: &str) -> String {
+    host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.').to_ascii_lowercase()
+}
+
+fn is_address(host: &str) -> bool {
+    host.parse::<IpAddr>().is_ok()
+}
+
+fn is_loopback_name(host: &str) -> bool {
+    host == "localhost" || host.ends_with(".localhost")
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request;
+
+    use super::*;
+
+    fn verdict(host: &str, origin: Option<&str>, allowed: &[&str], origins: &[&str]) -> Option<u16> {
+        let mut request = Request::post("/mcp").header("host", host);
+        if let Some(origin) = origin {
+            request = request.header("origin", origin);
+        }
+        let texts = |items: &[&str]| items.iter().map(|&item| item.to_owned()).collect();
+        let server = ServerConfig { allowed_hosts: texts(allowed), ..ServerConfig::default() };
+        let cors = CorsConfig { allow_origins: texts(origins), ..CorsConfig::default() };
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        check(&parts, &server, &cors).err().map(|error| error.status().as_u16())
+    }
+
+    #[test]
+    fn only_hosts_that_no_page_can_claim_are_allowed() {
+        let host = |host| verdict(host, None, &["Tools.example", "other.example:8443"], &["*"]);
+        for good in [
+            "127.0.0.1:8000",
+            "localhost",
+            "a.localhost:1",
+            "[::1]:8000",
+            "192.0.2.1",
+            "tools.example:9",
+            "TOOLS.EXAMPLE.",
+            "other.example:8443",
+        ] {
+            assert_eq!(host(good), None, "{good}");
+        }
+        for bad in ["evil.example", "localhost.evil.example:8000", "127.0.0.1.evil.example", "other.example"]
+        {
+            assert_eq!(host(bad), Some(403), "{bad}");
+        }
+        assert_eq!(host("a b"), Some(400));
+        assert_eq!(verdict("proxy.example", None, &["*"], &["*"]), None);
+    }
+
+    #[test]
+    fn only_pages_of_this_host_or_named_ones_are_allowed() {
+        let origin = |origin| verdict("tools.example:8000", Some(origin), &["*"], &["https://chat.example"]);
+        for good in [
+            "http://tools.example:8000",
+            "https://tools.example:8000",
+            "http://localhost:6274",
+            "http://127.0.0.1:1",
+            "http://[::1]",
+            "https://chat.example",
+        ] {
+            assert_eq!(origin(good), None, "{good}");
+        }
+        for bad in [
+            "http://tools.example",
+            "http://evil.example:8000",
+            "null",
+            "",
+            "https://chat.example.evil.example",
+            "http://localhost.evil.example",
+            "file://",
+            "chrome-extension://localhost",
+        ] {
+            assert_eq!(origin(bad), Some(403), "{bad:?}");
+        }
+        assert_eq!(verdict("localhost", Some("https://a.example"), &[], &["*"]), Some(403));
+    }
+}

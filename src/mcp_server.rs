@@ -1,0 +1,130 @@
+//! The `mcp_server` room: the gateway's tools as an MCP server.
+//!
+//! The same tools, rules and log lines as everywhere else: every call goes through [`crate::toolbox`]. The room speaks the
+//! protocol (the only user of rmcp's server) over streamable HTTP, mounted by `http`, and over standard input and output.
+//! It decides nothing about who is asking; whoever hands it a request has.
+
+#[expect(
+    deprecated,
+    reason = "log messages are deprecated, and what clients of all but the newest version know"
+)]
+mod call;
+#[expect(deprecated, reason = "as above")]
+mod convert;
+mod endpoint;
+#[expect(deprecated, reason = "as above")]
+mod handler;
+mod page;
+mod sessions;
+mod view;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+pub use self::endpoint::McpResponse;
+use self::sessions::Sessions;
+use self::view::View;
+use crate::access::AccessScope;
+use crate::toolbox::Toolbox;
+
+/// `[mcp_server]` in `gateway.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Most sessions of MCP clients at the same time; a further one takes the place of the one that was idle for the
+    /// longest time. Default 256.
+    pub max_sessions: usize,
+    /// How long a session lives that nobody uses, in milliseconds. Default 1800000 (half an hour).
+    pub session_idle_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { max_sessions: 256, session_idle_ms: 1_800_000 }
+    }
+}
+
+/// The MCP server; a clone is another handle to the same one. Dropping the last one ends all sessions.
+#[derive(Clone)]
+pub struct McpServer(Arc<Inner>);
+
+struct Inner {
+    toolbox: Toolbox,
+    /// Names of the configured MCP servers, whether they are up or not.
+    servers: Vec<String>,
+    sessions: Arc<Sessions>,
+    keep_alive: Duration,
+    /// Cancelled when the gateway takes no new work.
+    draining: CancellationToken,
+    /// Cancelled when everything has to end.
+    stopping: CancellationToken,
+    _reaper: AbortOnDropHandle<()>,
+}
+
+impl McpServer {
+    /// A server over `toolbox`. `servers` are the names of the MCP servers behind it; on streams, a comment follows each
+    /// `keep_alive` of silence.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn new(config: &Config, toolbox: Toolbox, servers: Vec<String>, keep_alive: Duration) -> Self {
+        let idle = Duration::from_millis(config.session_idle_ms.max(1));
+        let sessions = Arc::new(Sessions::new(config.max_sessions.max(1), idle));
+        let reaper = tokio::spawn(end_idle_sessions(Arc::clone(&sessions), idle));
+        Self(Arc::new(Inner {
+            toolbox,
+            servers,
+            sessions,
+            keep_alive,
+            draining: CancellationToken::new(),
+            stopping: CancellationToken::new(),
+            _reaper: AbortOnDropHandle::new(reaper),
+        }))
+    }
+
+    /// Whether there is an MCP server or plugin called `server` of which `scope` may see anything.
+    #[must_use]
+    pub fn shows(&self, scope: &AccessScope, server: &str) -> bool {
+        let view = View { toolbox: self.0.toolbox.clone(), server: Some(Arc::from(server)) };
+        if !view.tools(scope).is_empty() {
+            return true;
+        }
+        // A server that is down has no tools; it is there for those who may see whatever it will have.
+        let is_configured = self.0.servers.iter().any(|name| name == server);
+        is_configured && scope.sees_tool("", &format!("{server}__"))
+    }
+
+    /// Ends what only waits for news: the gateway takes no new work. What runs goes on.
+    pub fn drain(&self) {
+        self.0.draining.cancel();
+    }
+
+    /// Ends everything.
+    pub fn stop(&self) {
+        self.0.draining.cancel();
+        self.0.stopping.cancel();
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.draining.cancel();
+        self.stopping.cancel();
+    }
+}
+
+/// Looks for idle sessions, often enough that none lives much longer than it may.
+async fn end_idle_sessions(sessions: Arc<Sessions>, idle: Duration) {
+    const SHORTEST: Duration = Duration::from_millis(50);
+    const LONGEST: Duration = Duration::from_secs(60);
+    let mut ticks = tokio::time::interval((idle / 4).clamp(SHORTEST, LONGEST));
+    loop {
+        ticks.tick().await;
+        sessions.end_idle().await;
+    }
+}

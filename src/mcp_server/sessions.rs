@@ -1,0 +1,254 @@
+//! The sessions of clients that speak a version with sessions: whose they are, how many there are, when they end.
+//!
+//! The transport itself is rmcp's. What this adds: a session belongs to the principal and the endpoint that opened it, and
+//! to everybody else it does not exist; there are only so many; one that nobody uses ends.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt};
+use rmcp::model::{ClientJsonRpcMessage, ServerJsonRpcMessage};
+use rmcp::transport::WorkerTransport;
+use rmcp::transport::streamable_http_server::SessionId;
+use rmcp::transport::streamable_http_server::session::local::{
+    LocalSessionManager, LocalSessionManagerError, LocalSessionWorker,
+};
+use rmcp::transport::streamable_http_server::session::{ServerSseMessage, SessionManager};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// Who opened a session, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Owner {
+    /// Id of the principal.
+    pub(super) principal: String,
+    /// The one server it is about, `None` for all.
+    pub(super) server: Option<String>,
+}
+
+/// All sessions.
+pub(super) struct Sessions {
+    transports: LocalSessionManager,
+    entries: Mutex<HashMap<SessionId, Entry>>,
+    most: usize,
+    idle: Duration,
+}
+
+struct Entry {
+    owner: Owner,
+    last_used: Instant,
+    /// Streams that are being sent.
+    streams: usize,
+}
+
+impl Sessions {
+    /// At most `most`, each of them ended when nobody used it for `idle`.
+    pub(super) fn new(most: usize, idle: Duration) -> Self {
+        let mut transports = LocalSessionManager::default();
+        // rmcp would end a session whose only stream is silent; here it lives as long as somebody listens.
+        transports.session_config.keep_alive = None;
+        Self { transports, entries: Mutex::default(), most, idle }
+    }
+
+    /// Whether `owner` has the session `id`; being asked for counts as use.
+    pub(super) fn is_owned(&self, id: &str, owner: &Owner) -> bool {
+        let mut entries = self.entries();
+        let entry = entries.get_mut(id).filter(|entry| entry.owner == *owner);
+        entry.map(|entry| entry.last_used = Instant::now()).is_some()
+    }
+
+    /// Ends the sessions that nobody used for too long.
+    pub(super) async fn end_idle(&self) {
+        let idle: Vec<SessionId> = {
+            let entries = self.entries();
+            let is_idle = |entry: &Entry| entry.streams == 0 && entry.last_used.elapsed() >= self.idle;
+            entries.iter().filter(|(_, entry)| is_idle(entry)).map(|(id, _)| Arc::clone(id)).collect()
+        };
+        for id in idle {
+            self.end(&id).await;
+        }
+    }
+
+    async fn end(&self, id: &SessionId) {
+        self.entries().remove(id);
+        if let Err(error) = self.transports.close_session(id).await {
+            tracing::debug!(%error, "a session of an MCP client did not end well");
+        }
+    }
+
+    /// The idle session that was not used for the longest time, where a new one has no place otherwise.
+    fn crowded_out(&self) -> Result<Option<SessionId>, SessionsError> {
+        let entries = self.entries();
+        if entries.len() < self.most {
+            return Ok(None);
+        }
+        let idle = entries.iter().filter(|(_, entry)| entry.streams == 0);
+        let oldest = idle.min_by_key(|(_, entry)| entry.last_used).map(|(id, _)| Arc::clone(id));
+        oldest.map(Some).ok_or(SessionsError::Full)
+    }
+
+    fn entries(&self) -> MutexGuard<'_, HashMap<SessionId, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SessionsError {
+    #[error("there are as many sessions as there may be (mcp_server.max_sessions), and all are in use")]
+    Full,
+    #[error(transparent)]
+    Transport(#[from] LocalSessionManagerError),
+}
+
+/// The sessions as one request may see them.
+pub(super) struct SessionsOf {
+    sessions: Arc<Sessions>,
+    owner: Owner,
+    /// What a call of this request tells, to be sent before its result.
+    told: Mutex<Option<mpsc::Receiver<ServerJsonRpcMessage>>>,
+    is_full: AtomicBool,
+}
+
+impl SessionsOf {
+    pub(super) fn new(
+        sessions: Arc<Sessions>,
+        owner: Owner,
+        told: mpsc::Receiver<ServerJsonRpcMessage>,
+    ) -> Self {
+        Self { sessions, owner, told: Mutex::new(Some(told)), is_full: AtomicBool::new(false) }
+    }
+
+    /// True when this request wanted a session and there was no place for one.
+    pub(super) fn found_no_place(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
+    }
+
+    fn in_use<S>(&self, id: &SessionId, stream: S) -> InUse<S> {
+        if let Some(entry) = self.sessions.entries().get_mut(id) {
+            entry.streams += 1;
+        }
+        InUse { stream, id: Arc::clone(id), sessions: Arc::clone(&self.sessions) }
+    }
+}
+
+impl SessionManager for SessionsOf {
+    type Error = SessionsError;
+    type Transport = WorkerTransport<LocalSessionWorker>;
+
+    async fn create_session(&self) -> Result<(SessionId, Self::Transport), SessionsError> {
+        let crowded_out =
+            self.sessions.crowded_out().inspect_err(|_full| self.is_full.store(true, Ordering::Relaxed))?;
+        if let Some(oldest) = crowded_out {
+            tracing::debug!("an idle session of an MCP client ends: there are as many as there may be");
+            self.sessions.end(&oldest).await;
+        }
+        let (id, transport) = self.sessions.transports.create_session().await?;
+        let entry = Entry { owner: self.owner.clone(), last_used: Instant::now(), streams: 0 };
+        self.sessions.entries().insert(Arc::clone(&id), entry);
+        Ok((id, transport))
+    }
+
+    async fn initialize_session(
+        &self,
+        id: &SessionId,
+        message: ClientJsonRpcMessage,
+    ) -> Result<ServerJsonRpcMessage, SessionsError> {
+        Ok(self.sessions.transports.initialize_session(id, message).await?)
+    }
+
+    async fn has_session(&self, id: &SessionId) -> Result<bool, SessionsError> {
+        Ok(self.sessions.is_owned(id, &self.owner) && self.sessions.transports.has_session(id).await?)
+    }
+
+    async fn close_session(&self, id: &SessionId) -> Result<(), SessionsError> {
+        self.sessions.end(id).await;
+        Ok(())
+    }
+
+    async fn create_stream(
+        &self,
+        id: &SessionId,
+        message: ClientJsonRpcMessage,
+    ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, SessionsError> {
+        let answers = self.sessions.transports.create_stream(id, message).await?;
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Ok(self.in_use(id, Told { told, answers: Box::pin(answers) }))
+    }
+
+    async fn accept_message(
+        &self,
+        id: &SessionId,
+        message: ClientJsonRpcMessage,
+    ) -> Result<(), SessionsError> {
+        Ok(self.sessions.transports.accept_message(id, message).await?)
+    }
+
+    async fn create_standalone_stream(
+        &self,
+        id: &SessionId,
+    ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, SessionsError> {
+        let stream = self.sessions.transports.create_standalone_stream(id).await?;
+        Ok(self.in_use(id, Box::pin(stream)))
+    }
+
+    async fn resume(
+        &self,
+        id: &SessionId,
+        last_event_id: String,
+    ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, SessionsError> {
+        let stream = self.sessions.transports.resume(id, last_event_id).await?;
+        Ok(self.in_use(id, Box::pin(stream)))
+    }
+}
+
+/// The stream of a request: what its call tells comes before what answers it.
+struct Told<S> {
+    told: Option<mpsc::Receiver<ServerJsonRpcMessage>>,
+    answers: S,
+}
+
+impl<S: Stream<Item = ServerSseMessage> + Unpin> Stream for Told<S> {
+    type Item = ServerSseMessage;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ServerSseMessage>> {
+        if let Some(told) = &mut self.told {
+            match told.poll_recv(cx) {
+                Poll::Ready(Some(message)) => {
+                    return Poll::Ready(Some(ServerSseMessage::from_message(message)));
+                }
+                Poll::Ready(None) => self.told = None,
+                Poll::Pending => {}
+            }
+        }
+        self.answers.poll_next_unpin(cx)
+    }
+}
+
+/// A stream that keeps its session from being idle.
+struct InUse<S> {
+    stream: S,
+    id: SessionId,
+    sessions: Arc<Sessions>,
+}
+
+impl<S: Stream<Item = ServerSseMessage> + Unpin> Stream for InUse<S> {
+    type Item = ServerSseMessage;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ServerSseMessage>> {
+        self.stream.poll_next_unpin(cx)
+    }
+}
+
+impl<S> Drop for InUse<S> {
+    fn drop(&mut self) {
+        if let Some(entry) = self.sessions.entries().get_mut(&self.id) {
+            entry.streams = entry.streams.saturating_sub(1);
+            entry.last_used = Instant::now();
+        }
+    }
+}
