@@ -1,4 +1,4 @@
-//! The command line: what `witgate serve`, `chat`, `check`, `tools`, `plugin` and `access` do, and how they end.
+//! The command line: what `witgate serve`, `chat`, `mcp`, `check`, `tools`, `plugin` and `access` do, and how they end.
 //!
 //! Results go to standard output, everything else to standard error. Nothing here decides how the gateway behaves: it
 //! reads arguments, asks [`crate::gateway`] for a gateway or its parts, and shows what comes of it.
@@ -10,6 +10,7 @@ mod check;
 mod client;
 mod loading;
 mod local;
+mod mcp;
 mod plugin;
 mod serve;
 mod signals;
@@ -89,6 +90,7 @@ async fn dispatch(arguments: Arguments, terminal: Terminal) -> anyhow::Result<Ou
     match arguments.command {
         None | Some(Command::Serve) => serve::run(&global).await,
         Some(Command::Chat(args)) => chat::run(&args, &global, terminal).await,
+        Some(Command::Mcp(args)) => mcp::run(&args, &global).await,
         Some(Command::Check(args)) => check::run(&args, &global, terminal).await,
         Some(Command::Tools(args)) => tools::run(&args, &global, terminal).await,
         Some(Command::Plugin(args)) => plugin::run(&args, &global, terminal).await,

@@ -9,6 +9,7 @@ mod files;
 mod mcp;
 mod readiness;
 mod shutdown;
+mod stdio;
 #[cfg(test)]
 mod tests;
 
@@ -24,12 +25,13 @@ use tokio_util::task::AbortOnDropHandle;
 pub use self::config::{Config, DATA_DIR};
 use self::readiness::Components;
 pub use self::shutdown::{Ended, serve};
+pub use self::stdio::serve_stdio;
 use crate::access::{Access, WasmPolicies};
 use crate::audit::AuditLog;
 use crate::chat::ChatEngine;
 use crate::http::{App, Parts, Server};
 use crate::llm::{ModelDirectory, Models};
-use crate::mcp_server::McpServer;
+use crate::mcp_server::{self, McpServer};
 use crate::plugin_host::PluginHost;
 use crate::response::wasm::PluginProcessors;
 use crate::sessions::memory::MemoryStore;
@@ -86,10 +88,16 @@ pub async fn build(config: Config) -> anyhow::Result<Gateway> {
         Arc::clone(&store),
         Arc::new(PluginProcessors::new(Arc::clone(&plugins))),
     );
-    let servers = mcp.states().into_iter().map(|server| server.name).collect();
-    let keep_alive = Duration::from_millis(config.server.keep_alive_ms.max(1));
-    let mcp_server = McpServer::new(&config.mcp_server, toolbox.clone(), servers, keep_alive);
     let (settled, tools_settled) = watch::channel(false);
+    let mcp_server = McpServer::new(
+        &config.mcp_server,
+        mcp_server::Parts {
+            toolbox: toolbox.clone(),
+            servers: mcp.states().into_iter().map(|server| server.name).collect(),
+            tools_settled: tools_settled.clone(),
+            keep_alive: Duration::from_millis(config.server.keep_alive_ms.max(1)),
+        },
+    );
     let mut tasks =
         vec![follow_start(&mcp, &tools, Duration::from_millis(config.server.tools_wait_ms), settled)];
     if let Some(interval) = config.sessions.purge_interval() {

@@ -16,17 +16,20 @@ mod endpoint;
 mod handler;
 mod page;
 mod sessions;
+mod stdio;
 mod view;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use self::endpoint::McpResponse;
 use self::sessions::Sessions;
+pub use self::stdio::StdioError;
 use self::view::View;
 use crate::access::AccessScope;
 use crate::toolbox::Toolbox;
@@ -48,14 +51,26 @@ impl Default for Config {
     }
 }
 
+/// What an [`McpServer`] is made of.
+pub struct Parts {
+    /// The tools.
+    pub toolbox: Toolbox,
+    /// Names of the configured MCP servers, whether they are up or not.
+    pub servers: Vec<String>,
+    /// Becomes true once clients need not wait for tools any longer; a dropped sender counts as true.
+    pub tools_settled: watch::Receiver<bool>,
+    /// Silence on a stream after which a comment is sent.
+    pub keep_alive: Duration,
+}
+
 /// The MCP server; a clone is another handle to the same one. Dropping the last one ends all sessions.
 #[derive(Clone)]
 pub struct McpServer(Arc<Inner>);
 
 struct Inner {
     toolbox: Toolbox,
-    /// Names of the configured MCP servers, whether they are up or not.
     servers: Vec<String>,
+    tools_settled: watch::Receiver<bool>,
     sessions: Arc<Sessions>,
     keep_alive: Duration,
     /// Cancelled when the gateway takes no new work.
@@ -66,19 +81,20 @@ struct Inner {
 }
 
 impl McpServer {
-    /// A server over `toolbox`. `servers` are the names of the MCP servers behind it; on streams, a comment follows each
-    /// `keep_alive` of silence.
+    /// A server made of `parts`.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
     #[must_use]
-    pub fn new(config: &Config, toolbox: Toolbox, servers: Vec<String>, keep_alive: Duration) -> Self {
+    pub fn new(config: &Config, parts: Parts) -> Self {
+        let Parts { toolbox, servers, tools_settled, keep_alive } = parts;
         let idle = Duration::from_millis(config.session_idle_ms.max(1));
         let sessions = Arc::new(Sessions::new(config.max_sessions.max(1), idle));
         let reaper = tokio::spawn(end_idle_sessions(Arc::clone(&sessions), idle));
         Self(Arc::new(Inner {
             toolbox,
             servers,
+            tools_settled,
             sessions,
             keep_alive,
             draining: CancellationToken::new(),

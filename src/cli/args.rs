@@ -26,6 +26,7 @@ Examples:
   witgate check                            is everything set up? starts every MCP server once
   witgate chat                             talk to a model that has your tools
   witgate chat \"What tables are there?\"    one question, one answer
+  witgate mcp                              the tools for a desktop client, as an MCP server
   witgate tools list                       which tools there are
   witgate tools call read_query '{\"query\": \"SELECT 1\"}'
   witgate plugin new redact --lang js      a plugin to start from
@@ -108,6 +109,11 @@ pub(super) enum Command {
     /// conversation: Ctrl-C interrupts an answer, Ctrl-D or `quit` leaves, `/help` lists the commands. Otherwise every
     /// line of standard input is a message, answers go to standard output, and everything else to standard error.
     Chat(ChatArgs),
+    /// Be an MCP server on standard input and output
+    ///
+    /// For desktop clients that start their MCP servers themselves: one entry there gives them the tools of all servers
+    /// and plugins of this folder. Opens no port; ends when standard input does. Log lines go to standard error.
+    Mcp(McpArgs),
     /// Check the files, the models and every MCP server
     ///
     /// Reads every file, asks every upstream for its models, starts every MCP server once, and says what is wrong and
@@ -146,6 +152,14 @@ pub(super) struct ChatArgs {
     /// Do not show tool calls
     #[arg(long, short)]
     pub(super) quiet: bool,
+}
+
+/// `witgate mcp`
+#[derive(Debug, Args)]
+pub(super) struct McpArgs {
+    /// Only the tools of this MCP server or plugin, under its own names
+    #[arg(long, value_name = "NAME")]
+    pub(super) server: Option<String>,
 }
 
 /// `witgate check`

@@ -107,8 +107,11 @@ impl McpServer {
             .disable_allowed_hosts()
             .disable_allowed_origins();
         let view = View { toolbox: inner.toolbox.clone(), server: server.map(Arc::from) };
-        let draining = inner.draining.clone();
-        let make = move || Ok(Handler::new(view.clone(), Callers::OfRequests, is_session, draining.clone()));
+        let (draining, settled) = (inner.draining.clone(), inner.tools_settled.clone());
+        let make = move || {
+            let (view, draining, settled) = (view.clone(), draining.clone(), settled.clone());
+            Ok(Handler::new(view, Callers::OfRequests, is_session, draining, settled))
+        };
         StreamableHttpService::new(make, sessions, config)
     }
 }

@@ -12,6 +12,7 @@ use rmcp::model::{
 };
 use rmcp::service::{NotificationContext, Peer, RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -41,12 +42,19 @@ pub(super) struct Handler {
     session_id: SessionId,
     level: Mutex<LoggingLevel>,
     draining: CancellationToken,
+    tools_settled: watch::Receiver<bool>,
     /// Tells the client of changes, once it has said that it is there.
     follower: OnceLock<AbortOnDropHandle<()>>,
 }
 
 impl Handler {
-    pub(super) fn new(view: View, callers: Callers, is_session: bool, draining: CancellationToken) -> Self {
+    pub(super) fn new(
+        view: View,
+        callers: Callers,
+        is_session: bool,
+        draining: CancellationToken,
+        tools_settled: watch::Receiver<bool>,
+    ) -> Self {
         Self {
             view,
             callers,
@@ -54,6 +62,7 @@ impl Handler {
             session_id: SessionId::generate(),
             level: Mutex::new(LoggingLevel::Info),
             draining,
+            tools_settled,
             follower: OnceLock::new(),
         }
     }
@@ -68,6 +77,13 @@ impl Handler {
                 scope.ok_or_else(|| ErrorData::internal_error("nobody knows who is asking", None))
             }
         }
+    }
+
+    /// Waits until the MCP servers have come up (or have had their time), so that no client that is early is told of too
+    /// few tools.
+    async fn settled(&self) {
+        // The composition root bounds this wait, and drops the sender when it stops; either ends it.
+        let _ = self.tools_settled.clone().wait_for(|settled| *settled).await;
     }
 
     /// The least level of log lines that the client wants, `None` for none.
@@ -99,6 +115,7 @@ impl ServerHandler for Handler {
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let scope = self.scope(&context.extensions)?;
+        self.settled().await;
         let tools = self.view.tools(&scope);
         let names = tools.iter().map(|tool| self.view.name_of(tool));
         let page = page::of(names, request.and_then(|request| request.cursor).as_deref())?;
@@ -115,6 +132,7 @@ impl ServerHandler for Handler {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let scope = self.scope(&context.extensions)?;
+        self.settled().await;
         let Some(tool) = self.view.find(&scope, &request.name) else {
             let message = format!("unknown tool `{}`: tools/list names those there are", request.name);
             return Err(ErrorData::invalid_params(message, None));
@@ -193,7 +211,7 @@ async fn tell_of_tools(peer: &Peer<RoleServer>) -> Result<(), ErrorCode> {
 struct Changes {
     view: View,
     scope: AccessScope,
-    versions: tokio::sync::watch::Receiver<u64>,
+    versions: watch::Receiver<u64>,
     seen: Vec<Arc<crate::tools::RegisteredTool>>,
 }
 

@@ -20,7 +20,7 @@ pub(super) struct Page {
 
 /// The page that begins at `cursor` of the items with these `names`, which are unique.
 pub(super) fn of<'a>(
-    names: impl ExactSizeIterator<Item = &'a str> + Clone,
+    mut names: impl ExactSizeIterator<Item = &'a str> + Clone,
     cursor: Option<&str>,
 ) -> Result<Page, ErrorData> {
     let total = names.len();
@@ -38,7 +38,7 @@ pub(super) fn of<'a>(
         }
     };
     let end = total.min(start + PAGE);
-    let last = (end < total).then(|| names.clone().nth(end - 1)).flatten();
+    let last = (end < total).then(|| names.nth(end - 1)).flatten();
     Ok(Page { range: start..end, next: last.map(|last| BASE64_URL_SAFE_NO_PAD.encode(last)) })
 }
 
