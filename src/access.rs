@@ -9,6 +9,7 @@
 //! from everyone else's. With `access.chat = "required"` a caller must present the key in `WITGATE_API_KEY`, or be known
 //! to a policy.
 
+pub mod accounts;
 mod chain;
 mod error;
 mod grants;
@@ -28,12 +29,13 @@ use serde::Deserialize;
 
 pub use error::AccessError;
 pub use grants::{BudgetPeriod, Grants, Limits, SCOPES, TokenBudget, is_scope};
-pub use identity::{Credential, Door};
+pub use identity::{Credential, Door, Owner};
 pub use policy::{AuthPolicy, FixedPolicies, PolicyError, PolicySet, PolicySource};
 pub use rules::Rules;
 pub use scope::AccessScope;
 pub use wasm_policy::WasmPolicies;
 
+use self::accounts::Accounts;
 use self::identity::{Identified, Identity};
 use crate::config::secret::Secret;
 use crate::domain::{AccessAction, AccessRequest, HttpFacts, PrincipalKind, RequestId, TraceId};
@@ -106,6 +108,13 @@ impl Access {
         Ok(Self { identity, policies })
     }
 
+    /// Takes the keys of `accounts` too.
+    #[must_use]
+    pub fn with_accounts(mut self, accounts: Accounts) -> Self {
+        self.identity.know(accounts);
+        self
+    }
+
     /// True when the chat endpoints take callers without a valid key, as far as the built-in rule is concerned.
     #[must_use]
     pub fn chat_is_open(&self) -> bool {
@@ -122,7 +131,7 @@ impl Access {
         facts: impl FnOnce() -> HttpFacts,
     ) -> Result<AccessScope, AccessError> {
         let Entry { request_id, door, credential, peer, trace_id } = entry;
-        let Identified { mut principal, mut is_known, mut grants, mut refusal } =
+        let Identified { mut principal, mut is_known, mut grants, mut owner, mut refusal } =
             self.identity.identify(door, credential);
         let policies = self.policies.snapshot();
         let mut http = None;
@@ -138,7 +147,7 @@ impl Access {
             http = Some(facts);
             if let Some(named) = verdict.named {
                 grants = self.identity.grants_of(&named);
-                (principal, is_known) = (named, true);
+                (principal, is_known, owner) = (named, true, None);
             }
             // Being let in without a name is enough for the endpoints that can be open, and for no others.
             let is_authenticated = is_known && principal.kind != PrincipalKind::Anonymous;
@@ -156,7 +165,8 @@ impl Access {
         if !grants.has(scope) {
             return Err(AccessError::MissingScope(scope));
         }
-        let inner = scope::Inner { request_id, principal, is_known, grants, policies, http, peer, trace_id };
+        let inner =
+            scope::Inner { request_id, principal, is_known, grants, owner, policies, http, peer, trace_id };
         Ok(AccessScope::new(inner))
     }
 }

@@ -26,6 +26,7 @@ pub use self::config::{Config, DATA_DIR};
 use self::readiness::Components;
 pub use self::shutdown::{Ended, serve};
 pub use self::stdio::serve_stdio;
+use crate::access::accounts::Accounts;
 use crate::access::{Access, WasmPolicies};
 use crate::audit::AuditLog;
 use crate::chat::ChatEngine;
@@ -44,6 +45,9 @@ use crate::tools::wasm::WasmTools;
 
 /// The longest that the end waits for the audit log.
 const AUDIT_FLUSH: Duration = Duration::from_secs(5);
+
+/// The database of users and keys, within `data_dir`.
+const ACCOUNTS_FILE: &str = "access.db";
 
 /// Everything but a port. Dropping it stops the MCP servers without waiting; [`Self::close`] waits.
 pub struct Gateway {
@@ -70,11 +74,12 @@ pub async fn build(config: Config) -> anyhow::Result<Gateway> {
     let audit = open_audit(&config)?;
     let store = open_store(config.sessions.clone(), &config.data_dir).await?;
     let models = Arc::new(Models::new(config.llm, |name| config.llm_env.get(name).cloned())?);
+    let accounts = Accounts::open(&config.data_dir.join(ACCOUNTS_FILE)).await?;
     let plugins = PluginHost::start(config.plugins, config.variables, config.data_dir.clone()).await?;
     let plugins = Arc::new(plugins);
     // The plugins are there before the port is served, so that no request gets past a policy that is still being loaded.
     let policies = Arc::new(WasmPolicies::new(plugins.folder()));
-    let access = Access::new(&config.access, config.api_key.as_ref(), policies)?;
+    let access = Access::new(&config.access, config.api_key.as_ref(), policies)?.with_accounts(accounts);
     let chat_is_open = access.chat_is_open();
     let mcp = Arc::new(McpServers::start(config.mcp_servers, config.tools.mcp.clone()));
     let wasm_tools = Arc::new(WasmTools::new(plugins.folder()));

@@ -13,6 +13,12 @@ pub enum AccessError {
     /// The presented credential is not valid.
     #[error("the API key is not valid")]
     Invalid,
+    /// The presented key was good once.
+    #[error("the API key was revoked; ask for another one")]
+    Revoked,
+    /// The presented key's time is over.
+    #[error("the API key has expired; ask for another one")]
+    Expired,
     /// The endpoint always wants a key, and the gateway has none to compare with.
     #[error(
         "this endpoint is for authenticated callers only, and the gateway has no key to check: set WITGATE_API_KEY and \
@@ -49,7 +55,7 @@ impl AccessError {
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
-            Self::Missing | Self::Invalid | Self::NoKeySet => 401,
+            Self::Missing | Self::Invalid | Self::Revoked | Self::Expired | Self::NoKeySet => 401,
             Self::MissingScope(_) => 403,
             Self::ToolNotAllowed(_) | Self::ModelNotAllowed(_) => 404,
             Self::Denied(denial) => denial.status,
@@ -63,6 +69,8 @@ impl AccessError {
         match self {
             Self::Missing | Self::NoKeySet => "missing_api_key",
             Self::Invalid => "invalid_api_key",
+            Self::Revoked => "revoked_api_key",
+            Self::Expired => "expired_api_key",
             Self::MissingScope(_) | Self::Denied(_) => "access_denied",
             Self::ToolNotAllowed(_) => "tool_not_found",
             Self::ModelNotAllowed(_) => "model_not_found",

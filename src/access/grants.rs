@@ -4,6 +4,7 @@
 //! of tools are matched in both their forms, `read_query` and `sqlite__read_query`.
 
 use serde::{Deserialize, Serialize};
+use wildmatch::WildMatchPattern;
 
 /// Every scope there is. `tools:call` may be narrowed to `tools:call:<pattern>`.
 pub const SCOPES: [&str; 6] = ["chat", "tools:list", "tools:call", "plugins", "metrics", "admin"];
@@ -87,6 +88,17 @@ impl Grants {
     pub fn has(&self, scope: &str) -> bool {
         self.scopes.iter().any(|held| held == scope || (scope == CALL && call_pattern(held).is_some()))
     }
+
+    /// True when whoever has these scopes may hand on `scope`: they hold it, or a pattern that all of its names fit.
+    #[must_use]
+    pub fn covers(&self, scope: &str) -> bool {
+        self.scopes.iter().any(|held| match (call_pattern(held), call_pattern(scope)) {
+            // A star in the narrower pattern can only have been taken by a star in the wider one.
+            (Some(wide), Some(narrow)) => is_within(narrow, wide),
+            (None, Some(_)) => held == CALL,
+            _ => held == scope,
+        })
+    }
 }
 
 /// Whether `scope` is one of [`SCOPES`], or `tools:call:` and a pattern.
@@ -100,9 +112,31 @@ pub(super) fn call_pattern(scope: &str) -> Option<&str> {
     scope.strip_prefix(CALL)?.strip_prefix(':')
 }
 
+/// Whether every name that fits `narrow` fits `wide` too.
+fn is_within(narrow: &str, wide: &str) -> bool {
+    if wide.contains('*') { WildMatchStar::new(wide).matches(narrow) } else { wide == narrow }
+}
+
+/// A question mark is no wildcard: names of models may hold one.
+pub(super) type WildMatchStar = WildMatchPattern<'*', '\0'>;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_is_held_can_be_handed_on() {
+        let held = Grants::of_scopes(&["chat", "tools:call:read_*", "tools:call:now"]);
+        for good in
+            ["chat", "tools:call:read_*", "tools:call:read_a*b", "tools:call:read_x", "tools:call:now"]
+        {
+            assert!(held.covers(good), "{good}");
+        }
+        for bad in ["tools:call", "tools:call:*", "tools:call:re*", "tools:call:n*w", "admin", "tools:list"] {
+            assert!(!held.covers(bad), "{bad}");
+        }
+        assert!(Grants::of_scopes(&["tools:call"]).covers("tools:call:*"));
+    }
 
     #[test]
     fn scopes_are_known_words() {

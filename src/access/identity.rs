@@ -7,6 +7,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::accounts::{Accounts, KeyCheck};
 use super::grants::Grants;
 use super::rules::Rules;
 use super::{AccessError, ChatAccess};
@@ -44,8 +45,18 @@ pub(super) struct Identity {
     chat: ChatAccess,
     static_key: Option<[u8; 32]>,
     static_grants: Arc<Rules>,
+    accounts: Option<Accounts>,
     /// Of callers whom nobody checked, and of those whom a policy names without scopes.
     unchecked_grants: Arc<Rules>,
+}
+
+/// The user behind a key.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    /// The id of the user's own principal, `user:<number>`.
+    pub id: String,
+    /// What the user may do; the key's grants are within these.
+    pub grants: Arc<Rules>,
 }
 
 /// What the built-in rule says.
@@ -57,6 +68,8 @@ pub(super) struct Identified {
     pub(super) is_known: bool,
     /// What the caller may do.
     pub(super) grants: Arc<Rules>,
+    /// Whose key it is.
+    pub(super) owner: Option<Owner>,
     /// Why the caller is turned away, unless a policy knows better.
     pub(super) refusal: Option<AccessError>,
 }
@@ -66,9 +79,15 @@ impl Identity {
         Self {
             chat,
             static_key: static_key.map(|key| hash(key.expose())),
+            accounts: None,
             static_grants: Arc::new(Grants::of_scopes(&STATIC_KEY_SCOPES).into()),
             unchecked_grants: Arc::new(Grants::of_scopes(&UNCHECKED_SCOPES).into()),
         }
+    }
+
+    /// Takes the keys of `accounts` too.
+    pub(super) fn know(&mut self, accounts: Accounts) {
+        self.accounts = Some(accounts);
     }
 
     pub(super) fn chat_is_open(&self) -> bool {
@@ -76,7 +95,7 @@ impl Identity {
     }
 
     pub(super) fn has_key(&self) -> bool {
-        self.static_key.is_some()
+        self.static_key.is_some() || self.accounts.is_some()
     }
 
     /// What a principal that a policy named may do: what its scopes say, or what everybody may.
@@ -102,8 +121,24 @@ impl Identity {
             let mut principal = Principal::new("key:static", PrincipalKind::Service);
             principal.scopes = STATIC_KEY_SCOPES.map(str::to_owned).to_vec();
             let grants = Arc::clone(&self.static_grants);
-            return Identified { principal, is_known: true, grants, refusal: None };
+            return Identified { principal, is_known: true, grants, owner: None, refusal: None };
         }
+        let checked = match credential {
+            Credential::Key(key) => self.accounts.as_ref().and_then(|accounts| accounts.check_key(key)),
+            _ => None,
+        };
+        // Only who was given one of our keys has something that looks like one: no stranger anywhere, also if it is bad.
+        let refused = match checked {
+            Some(KeyCheck::Valid { key, owner }) => {
+                let (principal, grants) = (key.principal.clone(), Arc::clone(&key.grants));
+                let owner = Owner { id: owner.principal.id.clone(), grants: Arc::clone(&owner.grants) };
+                return Identified { principal, is_known: true, grants, owner: Some(owner), refusal: None };
+            }
+            Some(KeyCheck::Unknown) => Some(AccessError::Invalid),
+            Some(KeyCheck::Revoked) => Some(AccessError::Revoked),
+            Some(KeyCheck::Expired) => Some(AccessError::Expired),
+            None => None,
+        };
         let principal = match presented {
             Some(presented) => {
                 let tag: String = presented[..8].iter().map(|byte| format!("{byte:02x}")).collect();
@@ -111,15 +146,16 @@ impl Identity {
             }
             None => Principal::anonymous(),
         };
-        let refusal = match (door, credential, presented) {
+        let refusal = refused.or(match (door, credential, presented) {
             // What nobody can read is a mistake, even where nobody would have checked it.
             (Door::Chat, Credential::Unreadable, _) => Some(AccessError::Invalid),
             (Door::Chat, ..) if self.chat_is_open() => None,
             (Door::Guarded(_), ..) if !self.has_key() => Some(AccessError::NoKeySet),
             (_, Credential::Unreadable, _) | (_, _, Some(_)) => Some(AccessError::Invalid),
             (_, _, None) => Some(AccessError::Missing),
-        };
-        Identified { principal, is_known: false, grants: Arc::clone(&self.unchecked_grants), refusal }
+        });
+        let grants = Arc::clone(&self.unchecked_grants);
+        Identified { principal, is_known: false, grants, owner: None, refusal }
     }
 }
 

@@ -5,11 +5,10 @@
 
 use std::collections::HashSet;
 use std::ops::Deref;
-
-use wildmatch::WildMatchPattern;
+use std::sync::Arc;
 
 use super::AccessError;
-use super::grants::{CALL, Grants, call_pattern};
+use super::grants::{CALL, Grants, WildMatchStar, call_pattern};
 
 /// What somebody may do, ready to be asked. Reads as the [`Grants`] it was made of.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +18,8 @@ pub struct Rules {
     /// `None`: every tool, as far as the list goes.
     tools: Option<Patterns>,
     models: Option<Patterns>,
+    /// What the owner of a key may do: whatever is asked, both must allow it.
+    within: Option<Arc<Self>>,
 }
 
 /// Which tools the scopes let somebody call.
@@ -52,7 +53,7 @@ impl From<Grants> for Rules {
         };
         let tools = Patterns::of_list(&grants.tools);
         let models = Patterns::of_list(&grants.models);
-        Self { grants, calls, tools, models }
+        Self { grants, calls, tools, models, within: None }
     }
 }
 
@@ -65,6 +66,29 @@ impl Deref for Rules {
 }
 
 impl Rules {
+    /// The same, as far as `outer` allows it too: a key and its owner. The lists and limits that can be read stay those of
+    /// the key, and the scopes are those of the key that its owner has.
+    #[must_use]
+    pub fn within(self, outer: Arc<Self>) -> Self {
+        let mut grants = self.grants;
+        let calls = self.calls;
+        // A pattern that only overlaps with one of the owner's is not in this list, and is asked all the same.
+        grants.scopes.retain(|scope| outer.covers(scope));
+        Self { grants, calls, within: Some(outer), ..self }
+    }
+
+    /// True for a caller with `scope`; who may call some tools has `tools:call`.
+    #[must_use]
+    pub fn has(&self, scope: &str) -> bool {
+        let outer_has = self.within.as_ref().is_none_or(|outer| outer.has(scope));
+        let is_held = match (scope, &self.calls) {
+            (CALL, Calls::None) => false,
+            (CALL, Calls::Some(_) | Calls::All) => true,
+            _ => self.grants.has(scope),
+        };
+        outer_has && is_held
+    }
+
     /// Whether the tool with these two names may be called.
     ///
     /// # Errors
@@ -85,6 +109,10 @@ impl Rules {
             }
             Calls::Some(_) | Calls::All => {}
         }
+        if let Some(refusal) = self.within.as_ref().and_then(|outer| outer.tool_refusal(name, qualified_name))
+        {
+            return Some(refusal);
+        }
         (!self.lists_tool(name, qualified_name)).then_some(ToolRefusal::List)
     }
 
@@ -93,7 +121,10 @@ impl Rules {
     #[must_use]
     pub fn sees_tool(&self, name: &str, qualified_name: &str) -> bool {
         match self.calls {
-            Calls::None => self.lists_tool(name, qualified_name),
+            Calls::None => {
+                let outer_sees = |outer: &Arc<Self>| outer.sees_tool(name, qualified_name);
+                self.lists_tool(name, qualified_name) && self.within.as_ref().is_none_or(outer_sees)
+            }
             Calls::Some(_) | Calls::All => self.tool_refusal(name, qualified_name).is_none(),
         }
     }
@@ -101,7 +132,8 @@ impl Rules {
     /// Whether the model `id` may be asked and seen.
     #[must_use]
     pub fn sees_model(&self, id: &str) -> bool {
-        self.models.as_ref().is_none_or(|patterns| patterns.fit(id))
+        self.within.as_ref().is_none_or(|outer| outer.sees_model(id))
+            && self.models.as_ref().is_none_or(|patterns| patterns.fit(id))
     }
 
     fn lists_tool(&self, name: &str, qualified_name: &str) -> bool {
@@ -125,9 +157,6 @@ struct Patterns {
     exact: HashSet<Box<str>>,
     wild: Vec<WildMatchStar>,
 }
-
-// A question mark is no wildcard here: names of models may hold one.
-type WildMatchStar = WildMatchPattern<'*', '\0'>;
 
 impl Patterns {
     /// `None` for an empty list, which stands for everything.
@@ -196,6 +225,24 @@ mod tests {
         assert_eq!(rules.tool_refusal("a", "t__a"), Some(ToolRefusal::List));
         assert_eq!(rules.tool_refusal("b", "s__b"), Some(ToolRefusal::Scope));
         assert!(rules.sees_model("gpt-5") && rules.sees_model("a?b") && !rules.sees_model("axb"));
+    }
+
+    #[test]
+    fn a_key_does_nothing_that_its_owner_may_not() {
+        let mut owner = Grants::of_scopes(&["tools:call:read_*", "chat"]);
+        owner.models = vec!["small*".to_owned()];
+        let owner = Arc::new(Rules::from(owner));
+        let key = |scopes: &[&str]| of_scopes(scopes).within(Arc::clone(&owner));
+        let wide = key(&["tools:call", "tools:list", "admin"]);
+        assert!(wide.has("tools:call") && !wide.has("admin") && !wide.has("chat") && !wide.has("tools:list"));
+        assert!(wide.call("read_a", "s__read_a").is_ok() && wide.call("drop", "s__drop").is_err());
+        assert!(wide.sees_tool("read_a", "s__read_a") && !wide.sees_tool("drop", "s__drop"));
+        assert!(wide.sees_model("small-1") && !wide.sees_model("large"));
+        let overlapping = key(&["tools:call:*_a"]);
+        assert!(overlapping.has("tools:call") && overlapping.call("read_a", "s__read_a").is_ok());
+        assert!(overlapping.call("drop_a", "x").is_err() && overlapping.call("read_b", "x").is_err());
+        let lister = key(&["tools:list"]);
+        assert!(lister.sees_tool("read_a", "s__read_a") && !lister.sees_tool("drop", "s__drop"));
     }
 
     #[test]

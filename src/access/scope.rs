@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::AccessError;
 use super::chain;
 use super::grants::{Grants, SCOPES};
+use super::identity::Owner;
 use super::policy::PolicySet;
 use super::rules::Rules;
 use crate::audit::AuditSubject;
@@ -23,6 +24,8 @@ pub(super) struct Inner {
     pub(super) is_known: bool,
     /// What the gateway's own rules let the caller do.
     pub(super) grants: Arc<Rules>,
+    /// Whose key it is, where the caller came with a key of a user.
+    pub(super) owner: Option<Owner>,
     /// The policies of the moment the request came in.
     pub(super) policies: Arc<PolicySet>,
     /// `None` where there is no policy to read it.
@@ -48,6 +51,7 @@ impl AccessScope {
             principal,
             is_known: true,
             grants,
+            owner: None,
             policies,
             http: None,
             peer: None,
@@ -71,6 +75,12 @@ impl AccessScope {
     #[must_use]
     pub fn grants(&self) -> &Grants {
         &self.0.grants
+    }
+
+    /// The user whose key the caller came with; what the user is limited to counts for all its keys together.
+    #[must_use]
+    pub fn owner(&self) -> Option<&Owner> {
+        self.0.owner.as_ref()
     }
 
     /// The caller for the audit log.

@@ -20,19 +20,36 @@ const MAX_ID_BYTES: usize = 128;
 pub fn random_id(prefix: &str) -> String {
     let mut id = String::with_capacity(prefix.len() + RANDOM_LENGTH);
     id.push_str(prefix);
-    let mut pool = [0u8; 64];
-    while id.len() < prefix.len() + RANDOM_LENGTH {
-        if getrandom::fill(&mut pool).is_err() {
-            fastrand::fill(&mut pool);
+    push_random(&mut id, RANDOM_LENGTH, |pool| {
+        if getrandom::fill(pool).is_err() {
+            fastrand::fill(pool);
         }
+    });
+    id
+}
+
+/// `length` letters and digits for a secret, 5.95 bits each. `None` where the operating system has no randomness to give:
+/// a secret must not be made of anything else.
+#[must_use]
+pub fn random_secret(length: usize) -> Option<String> {
+    let mut text = String::with_capacity(length);
+    let mut is_random = true;
+    push_random(&mut text, length, |pool| is_random &= getrandom::fill(pool).is_ok());
+    is_random.then_some(text)
+}
+
+fn push_random(text: &mut String, length: usize, mut fill: impl FnMut(&mut [u8])) {
+    let end = text.len() + length;
+    let mut pool = [0u8; 64];
+    while text.len() < end {
+        fill(&mut pool);
         for byte in pool {
             // Rejecting the top of the range keeps every character equally likely.
-            if byte < 248 && id.len() < prefix.len() + RANDOM_LENGTH {
-                id.push(char::from(ALPHABET[usize::from(byte % 62)]));
+            if byte < 248 && text.len() < end {
+                text.push(char::from(ALPHABET[usize::from(byte % 62)]));
             }
         }
     }
-    id
 }
 
 /// True for ids a client may name: 1 to 128 bytes of letters, digits, `-`, `_`, `.` and `:`.
@@ -127,6 +144,12 @@ mod tests {
         let ids: std::collections::HashSet<String> = (0..1000).map(|_| random_id("x_")).collect();
         assert_eq!(ids.len(), 1000);
         assert!(ids.iter().all(|id| is_sane(id) && id.len() == 2 + RANDOM_LENGTH));
+    }
+
+    #[test]
+    fn secrets_have_the_length_that_was_asked_for() {
+        let (one, other) = (random_secret(100).unwrap(), random_secret(100).unwrap());
+        assert!(one.len() == 100 && one != other && one.bytes().all(|byte| byte.is_ascii_alphanumeric()));
     }
 
     #[test]

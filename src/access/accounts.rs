@@ -1,0 +1,405 @@
+//! Users and API keys: kept in SQLite, asked from memory.
+//!
+//! Promises: what was answered is on the disk; a request is checked against an immutable snapshot without a lock and
+//! without SQL; a change is in force once it was answered, and one by another process on the same database (the command
+//! line) within about a second. Passwords are kept as argon2id, keys as SHA-256, neither is ever logged.
+
+#![allow(dead_code, reason = "logging in comes with the tokens")]
+
+mod database;
+mod error;
+mod keys;
+mod password;
+mod snapshot;
+mod types;
+mod users;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use rusqlite::{Connection, TransactionBehavior};
+use tokio_util::task::AbortOnDropHandle;
+
+pub use self::error::{AccountError, LoginError, OpenError};
+pub use self::password::MIN_PASSWORD_CHARS;
+pub use self::types::{
+    ApiKey, CreatedKey, Listing, Login, MAX_PAGE, NewApiKey, NewUser, Page, Role, User, UserId, UserPatch,
+};
+
+use self::keys::{Presented, StoredKey};
+use self::password::Passwords;
+pub(super) use self::snapshot::KeyCheck;
+use self::snapshot::Snapshot;
+use self::worker::Worker;
+use crate::access::grants::{Grants, is_scope};
+use crate::config::secret::Secret;
+
+/// How often changes by other processes are looked for.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
+
+/// How often the last uses of keys are written down, in turns of [`FOLLOW_EVERY`].
+const FLUSH_EVERY: u32 = 30;
+
+/// The longest name of a user or a key, in characters.
+const MAX_NAME_CHARS: usize = 128;
+
+/// What time it is, in milliseconds since 1970; tests bring their own.
+type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// A handle to the users and keys; a clone is another handle to the same.
+#[derive(Clone)]
+pub struct Accounts(Arc<Inner>);
+
+struct Inner {
+    path: Option<PathBuf>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    worker: Arc<Worker<Store>>,
+    passwords: Passwords,
+    clock: Clock,
+    /// Ends with the last handle, before the worker does.
+    _follow: AbortOnDropHandle<()>,
+}
+
+impl Accounts {
+    /// Opens the database file `path`; makes it and its folder where they are missing. Must be called within a tokio
+    /// runtime.
+    ///
+    /// # Errors
+    /// When the folder cannot be created or written, or the file is damaged, is not ours, or is from a newer version.
+    pub async fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::open_with(Some(path.to_owned()), system_clock()).await
+    }
+
+    /// Users and keys that are forgotten at the end. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub async fn in_memory() -> Result<Self, OpenError> {
+        Self::open_with(None, system_clock()).await
+    }
+
+    async fn open_with(path: Option<PathBuf>, clock: Clock) -> Result<Self, OpenError> {
+        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
+        let (at, published) = (path.clone(), Arc::clone(&snapshot));
+        let opening = tokio::task::spawn_blocking(move || {
+            let mut store = Store { connection: database::open(at.as_deref())?, published, version: 0 };
+            let loaded = store.reload();
+            loaded.map_err(|error| database::unreadable(at.as_deref(), error.to_string()))?;
+            Worker::start(store).map_err(|error| database::thread_failed(at.as_deref(), &error))
+        });
+        let opened = opening.await;
+        let worker = opened.map_err(|error| database::unreadable(path.as_deref(), error.to_string()))??;
+        let worker = Arc::new(worker);
+        let follow = AbortOnDropHandle::new(tokio::spawn(follow(Arc::downgrade(&worker))));
+        let passwords = Passwords::new();
+        Ok(Self(Arc::new(Inner { path, snapshot, worker, passwords, clock, _follow: follow })))
+    }
+
+    /// The database file, if there is one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.0.path.as_deref()
+    }
+
+    /// Makes a user.
+    ///
+    /// # Errors
+    /// When the name is taken or a field cannot be.
+    pub async fn create_user(&self, new: NewUser) -> Result<User, AccountError> {
+        check_name(&new.name)?;
+        check_grants(&new.grants)?;
+        let NewUser { name, password, role, grants } = new;
+        let hash = match password {
+            Some(_) if role == Role::Service => {
+                return Err(AccountError::invalid("password", "a service cannot log in and has none"));
+            }
+            Some(password) => {
+                password::check_rules(&password)?;
+                Some(self.0.passwords.hash(password).await?)
+            }
+            None => None,
+        };
+        let now_ms = self.now_ms();
+        self.write(move |sql| users::insert(sql, &name, hash.as_deref(), role, &grants, now_ms)).await
+    }
+
+    /// The users, by number.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn users(&self, page: Page) -> Result<Listing<User>, AccountError> {
+        self.read(move |sql| users::list(sql, page)).await
+    }
+
+    /// One user.
+    ///
+    /// # Errors
+    /// When there is none of that number.
+    pub async fn user(&self, id: UserId) -> Result<User, AccountError> {
+        self.read(move |sql| Ok(users::get(sql, id)?.user)).await
+    }
+
+    /// The user of that name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn user_named(&self, name: &str) -> Result<User, AccountError> {
+        let name = name.to_owned();
+        let find = move |sql: &Connection| match users::id_of(sql, &name)? {
+            Some(id) => Ok(users::get(sql, id)?.user),
+            None => Err(AccountError::NoUserNamed(name)),
+        };
+        self.read(find).await
+    }
+
+    /// Changes what `patch` names.
+    ///
+    /// # Errors
+    /// When there is no such user, the name is taken, a field cannot be, or nobody would be left who can log in as admin.
+    pub async fn update_user(&self, id: UserId, patch: UserPatch) -> Result<User, AccountError> {
+        if let Some(name) = &patch.name {
+            check_name(name)?;
+        }
+        if let Some(grants) = &patch.grants {
+            check_grants(grants)?;
+        }
+        self.write(move |sql| users::update(sql, id, &patch)).await
+    }
+
+    /// Deletes a user. Its tokens end, its keys are revoked.
+    ///
+    /// # Errors
+    /// When there is no such user, or nobody would be left who can log in as admin.
+    pub async fn delete_user(&self, id: UserId) -> Result<(), AccountError> {
+        let now_ms = self.now_ms();
+        self.write(move |sql| users::delete(sql, id, now_ms)).await
+    }
+
+    /// Gives a user another password. Its tokens end.
+    ///
+    /// # Errors
+    /// When there is no such user, it is a service, or the password is too short or too long.
+    pub async fn set_password(&self, id: UserId, password: Secret) -> Result<(), AccountError> {
+        password::check_rules(&password)?;
+        let hash = self.0.passwords.hash(password).await?;
+        self.write(move |sql| users::set_password(sql, id, &hash)).await
+    }
+
+    /// Makes a key of a user. Its text is in the answer and nowhere else.
+    ///
+    /// # Errors
+    /// When there is no such user, a scope is not the user's, or a field cannot be.
+    pub async fn create_key(&self, owner: UserId, new: NewApiKey) -> Result<CreatedKey, AccountError> {
+        check_name(&new.name)?;
+        check_grants(&new.grants)?;
+        if new.grants.scopes.is_empty() {
+            let known = crate::access::grants::SCOPES.join(", ");
+            return Err(AccountError::invalid("scopes", format!("at least one is needed of {known}")));
+        }
+        let now_ms = self.now_ms();
+        if new.expires_ms.is_some_and(|end| end <= now_ms) {
+            return Err(AccountError::invalid("expires", "this time is over"));
+        }
+        let create = move |store: &mut Store| {
+            let (created, stored) = store.transact(|sql| keys::insert(sql, owner, &new, now_ms))?;
+            store.publish_key(stored);
+            Ok(created)
+        };
+        self.0.worker.call(create).await
+    }
+
+    /// The keys of `owner` or of everybody, the newest first, revoked and expired ones too.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn keys(&self, owner: Option<UserId>, page: Page) -> Result<Listing<ApiKey>, AccountError> {
+        let mut listing = self.read(move |sql| keys::list(sql, owner, page)).await?;
+        listing.items.iter_mut().for_each(|key| self.complete(key));
+        Ok(listing)
+    }
+
+    /// One key.
+    ///
+    /// # Errors
+    /// When there is none of that id.
+    pub async fn key(&self, id: &str) -> Result<ApiKey, AccountError> {
+        let id = id.to_owned();
+        let mut key = self.read(move |sql| Ok(keys::get(sql, &id)?.key)).await?;
+        self.complete(&mut key);
+        Ok(key)
+    }
+
+    /// Revokes a key; one that is revoked already stays as it is.
+    ///
+    /// # Errors
+    /// When there is none of that id.
+    pub async fn revoke_key(&self, id: &str) -> Result<ApiKey, AccountError> {
+        let (id, now_ms) = (id.to_owned(), self.now_ms());
+        let mut key = self.write(move |sql| keys::revoke(sql, &id, now_ms)).await?;
+        self.complete(&mut key);
+        Ok(key)
+    }
+
+    /// Writes down when keys were last used.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn flush(&self) -> Result<(), AccountError> {
+        self.0.worker.call(Store::flush).await
+    }
+
+    /// Checks a presented key. `None`: it does not look like one of ours.
+    pub(super) fn check_key(&self, text: &str) -> Option<KeyCheck> {
+        let presented = Presented::parse(text)?;
+        Some(self.0.snapshot.load().check(presented, self.now_ms()))
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        (self.0.clock)()
+    }
+
+    /// Adds what is not written down yet.
+    fn complete(&self, key: &mut ApiKey) {
+        key.last_used_ms = key.last_used_ms.max(self.0.snapshot.load().last_used(&key.id));
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, AccountError> + Send + 'static,
+    ) -> Result<T, AccountError> {
+        let read = move |store: &mut Store| {
+            let transaction = store.connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
+            work(&transaction)
+        };
+        self.0.worker.call(read).await
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, AccountError> + Send + 'static,
+    ) -> Result<T, AccountError> {
+        let write = move |store: &mut Store| {
+            let done = store.transact(work)?;
+            store.reload()?;
+            Ok(done)
+        };
+        self.0.worker.call(write).await
+    }
+}
+
+/// What the worker's thread has.
+struct Store {
+    connection: Connection,
+    published: Arc<ArcSwap<Snapshot>>,
+    /// Of the database, when the snapshot was made; commits of our own do not change it.
+    version: i64,
+}
+
+impl Store {
+    fn transact<T>(
+        &mut self,
+        work: impl FnOnce(&Connection) -> Result<T, AccountError>,
+    ) -> Result<T, AccountError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let done = work(&transaction)?;
+        transaction.commit()?;
+        Ok(done)
+    }
+
+    /// Makes and publishes a snapshot of all there is.
+    fn reload(&mut self) -> Result<(), AccountError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
+        let users = users::all(&transaction)?;
+        let keys = keys::all(&transaction)?;
+        self.version = keys::data_version(&transaction)?;
+        drop(transaction);
+        let fresh = Snapshot::new(users, keys, &self.published.load());
+        self.published.store(Arc::new(fresh));
+        Ok(())
+    }
+
+    /// Publishes one key more, without reading all the others.
+    fn publish_key(&mut self, stored: StoredKey) {
+        let fresh = self.published.load().with_key(stored);
+        self.published.store(Arc::new(fresh));
+    }
+
+    /// Takes in what another process committed.
+    fn follow(&mut self) -> Result<(), AccountError> {
+        if keys::data_version(&self.connection)? != self.version {
+            self.reload()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), AccountError> {
+        let snapshot = self.published.load_full();
+        let times = snapshot.unwritten();
+        if !times.is_empty() {
+            self.transact(|sql| keys::used(sql, &times))?;
+            snapshot.written(&times);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if let Err(error) = self.flush() {
+            tracing::warn!(%error, "the last uses of keys could not be written down: {error}");
+        }
+    }
+}
+
+/// Ends with the worker, which it does not keep alive.
+async fn follow(worker: Weak<Worker<Store>>) {
+    let mut turns: u32 = 0;
+    loop {
+        tokio::time::sleep(FOLLOW_EVERY).await;
+        let Some(worker) = worker.upgrade() else { return };
+        turns = turns.wrapping_add(1);
+        let is_flush = turns.is_multiple_of(FLUSH_EVERY);
+        let look = move |store: &mut Store| {
+            store.follow()?;
+            if is_flush { store.flush() } else { Ok(()) }
+        };
+        if let Err(error) = worker.call(look).await {
+            tracing::warn!(%error, "changes of users and keys could not be looked for: {error}");
+        }
+    }
+}
+
+fn system_clock() -> Clock {
+    Arc::new(|| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
+fn check_name(name: &str) -> Result<(), AccountError> {
+    let length = name.chars().count();
+    if length == 0 || length > MAX_NAME_CHARS {
+        let problem = format!("a name has 1 to {MAX_NAME_CHARS} characters");
+        return Err(AccountError::invalid("name", problem));
+    }
+    if name.chars().any(char::is_control) || name.trim() != name {
+        let problem = "a name has no control characters, and no blanks at its ends";
+        return Err(AccountError::invalid("name", problem));
+    }
+    Ok(())
+}
+
+fn check_grants(grants: &Grants) -> Result<(), AccountError> {
+    if let Some(scope) = grants.scopes.iter().find(|scope| !is_scope(scope)) {
+        let known = crate::access::grants::SCOPES.join(", ");
+        let problem = format!("there is no scope `{scope}`; there are {known}, and tools:call:<pattern>");
+        return Err(AccountError::invalid("scopes", problem));
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! Why something about accounts could not be done.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::types::UserId;
+
+/// Why a user or a key could not be made, changed or found. The words are for whoever asked; a [`Self::Store`] is not.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AccountError {
+    /// No user has this number.
+    #[error("there is no user {0}")]
+    NoUser(UserId),
+    /// No user has this name.
+    #[error("there is no user named `{0}`")]
+    NoUserNamed(String),
+    /// No key has this id.
+    #[error("there is no key `{0}`")]
+    NoKey(String),
+    /// Names are unique.
+    #[error("there is a user named `{0}` already")]
+    NameTaken(String),
+    /// A field has a value that cannot be.
+    #[error("{field}: {problem}")]
+    Invalid {
+        /// `name`, `password`, `scopes`, `grants`, `expires` or `role`.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A key cannot do more than its owner.
+    #[error("scopes: the owner does not have the scope `{0}`, so its key cannot have it")]
+    ScopeNotHeld(String),
+    /// Somebody has to be able to let everybody back in.
+    #[error("this is the last admin who can log in: make somebody else an admin first")]
+    LastAdmin,
+    /// More passwords are being checked than the machine should bear.
+    #[error("too many passwords are being checked at the moment; try again in {0:?}")]
+    Busy(Duration),
+    /// The database failed; for the operator only.
+    #[error("the database of users and keys failed: {0}")]
+    Store(String),
+}
+
+impl AccountError {
+    pub(super) fn invalid(field: &'static str, problem: impl Into<String>) -> Self {
+        Self::Invalid { field, problem: problem.into() }
+    }
+}
+
+impl From<rusqlite::Error> for AccountError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+/// Why somebody could not log in. Never tells whether there is such a user.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoginError {
+    /// Name and password do not belong together, or that user cannot log in.
+    #[error("the user name or the password is wrong")]
+    Refused,
+    /// Too many attempts for this name or from this address.
+    #[error("too many failed logins; try again in {} seconds", .0.as_secs().max(1))]
+    TooManyAttempts(Duration),
+    /// More passwords are being checked than the machine should bear.
+    #[error("too many logins at the moment; try again in {} seconds", .0.as_secs().max(1))]
+    Busy(Duration),
+    /// The database failed; for the operator only.
+    #[error("{0}")]
+    Store(String),
+}
+
+/// Why the accounts could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open the users and keys in `{}`: {problem}; {advice}", path.display())]
+pub struct OpenError {
+    /// The file.
+    pub path: PathBuf,
+    /// What went wrong.
+    pub problem: String,
+    /// What to do about it.
+    pub advice: &'static str,
+}

@@ -1,0 +1,191 @@
+//! API keys in the database, and their text: `wg_<id>_<secret>`.
+//!
+//! Only the SHA-256 of the secret is kept: it has 238 bits of chance in it, so nothing slower is needed to keep it from
+//! being guessed. Every function on the database runs within a transaction of its caller.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use sha2::{Digest, Sha256};
+
+use super::error::AccountError;
+use super::types::{ApiKey, CreatedKey, Listing, MAX_PAGE, NewApiKey, Page, UserId};
+use super::users::{self, from_json, integer, to_json, unsigned};
+use crate::config::secret::Secret;
+use crate::domain::ids::random_secret;
+
+/// What every key begins with.
+pub(super) const PREFIX: &str = "wg_";
+
+/// Characters of the id, and of the secret.
+pub(super) const ID_LENGTH: usize = 12;
+const SECRET_LENGTH: usize = 40;
+
+/// What a row of `api_keys` holds.
+#[derive(Debug)]
+pub(super) struct StoredKey {
+    pub(super) key: ApiKey,
+    pub(super) hash: [u8; 32],
+}
+
+/// A presented key, taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Presented<'a> {
+    pub(super) id: [u8; ID_LENGTH],
+    pub(super) secret: &'a str,
+}
+
+impl<'a> Presented<'a> {
+    /// `None` for everything that does not look like one of our keys.
+    pub(super) fn parse(text: &'a str) -> Option<Self> {
+        let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
+        let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let fits = secret.len() == SECRET_LENGTH && is_plain(id) && is_plain(secret);
+        let id = id.as_bytes().try_into().ok()?;
+        fits.then_some(Self { id, secret })
+    }
+}
+
+/// What is kept of a secret.
+pub(super) fn hash(secret: &str) -> [u8; 32] {
+    Sha256::digest(secret.as_bytes()).into()
+}
+
+const COLUMNS: &str = "id, name, owner, grants, created_ms, expires_ms, last_used_ms, revoked_ms, hash";
+
+/// Makes a key of `owner`, who must have all scopes that the key is to have.
+pub(super) fn insert(
+    connection: &Connection,
+    owner: UserId,
+    new: &NewApiKey,
+    now_ms: u64,
+) -> Result<(CreatedKey, StoredKey), AccountError> {
+    let held = users::get(connection, owner)?.user.effective_grants();
+    if let Some(scope) = new.grants.scopes.iter().find(|scope| !held.covers(scope)) {
+        return Err(AccountError::ScopeNotHeld(scope.clone()));
+    }
+    let random =
+        |length| random_secret(length).ok_or_else(|| AccountError::Store("no randomness".to_owned()));
+    let (id, secret) = (random(ID_LENGTH)?, random(SECRET_LENGTH)?);
+    let hash = hash(&secret);
+    let sql = "INSERT INTO api_keys (id, hash, name, owner, grants, created_ms, expires_ms)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let row = params![
+        id,
+        hash,
+        new.name,
+        owner,
+        to_json(&new.grants)?,
+        integer(now_ms),
+        new.expires_ms.map(integer)
+    ];
+    connection.prepare_cached(sql)?.execute(row)?;
+    let info = ApiKey {
+        id: id.clone(),
+        name: new.name.clone(),
+        owner,
+        grants: new.grants.clone(),
+        created_ms: now_ms,
+        expires_ms: new.expires_ms,
+        last_used_ms: None,
+        revoked_ms: None,
+    };
+    let created = CreatedKey { key: Secret::new(format!("{PREFIX}{id}_{secret}")), info: info.clone() };
+    Ok((created, StoredKey { key: info, hash }))
+}
+
+pub(super) fn get(connection: &Connection, id: &str) -> Result<StoredKey, AccountError> {
+    let sql = format!("SELECT {COLUMNS} FROM api_keys WHERE id = ?1");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([id])?;
+    rows.next()?.ok_or_else(|| AccountError::NoKey(id.to_owned())).and_then(read)
+}
+
+/// Every key.
+pub(super) fn all(connection: &Connection) -> Result<Vec<StoredKey>, AccountError> {
+    let sql = format!("SELECT {COLUMNS} FROM api_keys");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(read(row)?);
+    }
+    Ok(found)
+}
+
+/// The keys of `owner` or of everybody, the newest first.
+pub(super) fn list(
+    connection: &Connection,
+    owner: Option<UserId>,
+    page: Page,
+) -> Result<Listing<ApiKey>, AccountError> {
+    let sql = "SELECT count(*) FROM api_keys WHERE ?1 IS NULL OR owner = ?1";
+    let total: i64 = connection.prepare_cached(sql)?.query_row([owner], |row| row.get(0))?;
+    let sql = format!(
+        "SELECT {COLUMNS} FROM api_keys WHERE ?1 IS NULL OR owner = ?1 ORDER BY number DESC LIMIT ?2 OFFSET ?3"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows =
+        statement.query(params![owner, integer(page.limit.min(MAX_PAGE)), integer(page.offset)])?;
+    let mut items = Vec::new();
+    while let Some(row) = rows.next()? {
+        items.push(read(row)?.key);
+    }
+    Ok(Listing { items, total: unsigned(total) })
+}
+
+/// Revokes a key; one that is revoked already stays as it is.
+pub(super) fn revoke(connection: &Connection, id: &str, now_ms: u64) -> Result<ApiKey, AccountError> {
+    let sql = "UPDATE api_keys SET revoked_ms = ?2 WHERE id = ?1 AND revoked_ms IS NULL";
+    connection.prepare_cached(sql)?.execute(params![id, integer(now_ms)])?;
+    Ok(get(connection, id)?.key)
+}
+
+/// Writes down when keys were last taken. Another process may know of a later time.
+pub(super) fn used(connection: &Connection, times: &[(String, u64)]) -> Result<(), AccountError> {
+    let sql = "UPDATE api_keys SET last_used_ms = max(ifnull(last_used_ms, 0), ?2) WHERE id = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    for (id, time) in times {
+        statement.execute(params![id, integer(*time)])?;
+    }
+    Ok(())
+}
+
+/// Changes with every commit of another connection.
+pub(super) fn data_version(connection: &Connection) -> Result<i64, AccountError> {
+    let version =
+        connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0)).optional()?;
+    Ok(version.unwrap_or_default())
+}
+
+fn read(row: &Row<'_>) -> Result<StoredKey, AccountError> {
+    let time = |column: usize| -> rusqlite::Result<Option<u64>> {
+        Ok(row.get::<_, Option<i64>>(column)?.map(unsigned))
+    };
+    let key = ApiKey {
+        id: row.get(0)?,
+        name: row.get(1)?,
+        owner: row.get(2)?,
+        grants: from_json(&row.get::<_, String>(3)?)?,
+        created_ms: time(4)?.unwrap_or_default(),
+        expires_ms: time(5)?,
+        last_used_ms: time(6)?,
+        revoked_ms: time(7)?,
+    };
+    Ok(StoredKey { key, hash: row.get(8)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_have_one_form() {
+        let (id, secret) = ("a".repeat(12), "B".repeat(40));
+        let good = format!("wg_{id}_{secret}");
+        assert_eq!(Presented::parse(&good).unwrap().secret, secret);
+        for bad in ["", "wg_", "sk-x", &good[1..], &good[..55], &format!("{good}x"), &good.replace('B', "-")]
+        {
+            assert!(Presented::parse(bad).is_none(), "{bad}");
+        }
+        assert!(Presented::parse(&format!("wg_{}_{secret}", "ä".repeat(6))).is_none());
+    }
+}

@@ -1,0 +1,229 @@
+//! Users and keys, through the handle that everybody else has too.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::*;
+
+const NOW: u64 = 1_000_000_000_000;
+
+/// Accounts with a clock that stands still until it is moved.
+async fn accounts(path: Option<&Path>) -> (Accounts, Arc<AtomicU64>) {
+    let time = Arc::new(AtomicU64::new(NOW));
+    let clock = Arc::clone(&time);
+    let clock: Clock = Arc::new(move || clock.load(Ordering::SeqCst));
+    (Accounts::open_with(path.map(Path::to_owned), clock).await.unwrap(), time)
+}
+
+async fn in_memory() -> Accounts {
+    accounts(None).await.0
+}
+
+fn new_user(name: &str, role: Role) -> NewUser {
+    NewUser { name: name.to_owned(), password: None, role, grants: Grants::default() }
+}
+
+fn new_key(scopes: &[&str]) -> NewApiKey {
+    NewApiKey { name: "script".to_owned(), grants: Grants::of_scopes(scopes), expires_ms: None }
+}
+
+fn scopes_of(accounts: &Accounts, key: &CreatedKey) -> Option<Vec<String>> {
+    match accounts.check_key(key.key.expose()).unwrap() {
+        KeyCheck::Valid { key, .. } => {
+            let held = crate::access::grants::SCOPES.into_iter().filter(|scope| key.grants.has(scope));
+            Some(held.map(str::to_owned).collect())
+        }
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn users_are_made_changed_and_deleted() {
+    let accounts = in_memory().await;
+    let (one, two) = (new_user("Zoë 王", Role::User), new_user("robot", Role::Service));
+    let (one, two) = (accounts.create_user(one).await.unwrap(), accounts.create_user(two).await.unwrap());
+    assert_eq!((one.name.as_str(), one.has_password, one.created_ms), ("Zoë 王", false, NOW));
+    assert_eq!(accounts.user(one.id).await.unwrap(), one);
+    assert_eq!(accounts.user_named("robot").await.unwrap(), two);
+    let taken = accounts.create_user(new_user("robot", Role::User)).await.unwrap_err();
+    assert_eq!(taken, AccountError::NameTaken("robot".to_owned()));
+    let patch = UserPatch { name: Some("robot".to_owned()), ..UserPatch::default() };
+    assert!(accounts.update_user(one.id, patch).await.is_err());
+    let patch = UserPatch { name: Some("zoe".to_owned()), is_disabled: Some(true), ..UserPatch::default() };
+    let changed = accounts.update_user(one.id, patch).await.unwrap();
+    assert_eq!((changed.name.as_str(), changed.is_disabled, changed.role), ("zoe", true, Role::User));
+    assert_eq!(accounts.user(one.id).await.unwrap(), changed);
+    let listing = accounts.users(Page { offset: 1, limit: 5 }).await.unwrap();
+    assert_eq!((listing.items, listing.total), (vec![two.clone()], 2));
+    accounts.delete_user(two.id).await.unwrap();
+    assert_eq!(accounts.user(two.id).await.unwrap_err(), AccountError::NoUser(two.id));
+    let three = accounts.create_user(new_user("robot", Role::User)).await.unwrap();
+    assert!(three.id > two.id, "a number is never given twice");
+}
+
+#[tokio::test]
+async fn nonsense_is_refused_with_the_name_of_the_field() {
+    let accounts = in_memory().await;
+    let field = |error: AccountError| match error {
+        AccountError::Invalid { field, .. } => field,
+        other => panic!("{other}"),
+    };
+    for name in ["", " a", "a\u{7}b", "a\n", &"x".repeat(129)] {
+        let refusal = accounts.create_user(new_user(name, Role::User)).await.unwrap_err();
+        assert_eq!(field(refusal), "name", "{name:?}");
+    }
+    for (role, password) in
+        [(Role::User, "1234567"), (Role::User, &"x".repeat(1025)), (Role::Service, "12345678")]
+    {
+        let user = NewUser { password: Some(password.into()), ..new_user("a", role) };
+        assert_eq!(field(accounts.create_user(user).await.unwrap_err()), "password");
+    }
+    let user = NewUser { grants: Grants::of_scopes(&["root"]), ..new_user("a", Role::User) };
+    assert_eq!(field(accounts.create_user(user).await.unwrap_err()), "scopes");
+    let user = accounts.create_user(new_user("a", Role::User)).await.unwrap();
+    assert_eq!(field(accounts.create_key(user.id, new_key(&[])).await.unwrap_err()), "scopes");
+    let late = NewApiKey { expires_ms: Some(NOW), ..new_key(&["chat"]) };
+    assert_eq!(field(accounts.create_key(user.id, late).await.unwrap_err()), "expires");
+}
+
+#[tokio::test]
+async fn somebody_can_always_log_in_as_admin() {
+    let accounts = in_memory().await;
+    let admin = |name: &str| NewUser { password: Some("long enough".into()), ..new_user(name, Role::Admin) };
+    let first = accounts.create_user(admin("first")).await.unwrap();
+    // This one cannot log in, so it does not count.
+    accounts.create_user(new_user("other", Role::Admin)).await.unwrap();
+    let demoted = UserPatch { role: Some(Role::User), ..UserPatch::default() };
+    let disabled = UserPatch { is_disabled: Some(true), ..UserPatch::default() };
+    for patch in [&demoted, &disabled] {
+        let refusal = accounts.update_user(first.id, patch.clone()).await.unwrap_err();
+        assert_eq!(refusal, AccountError::LastAdmin);
+    }
+    assert_eq!(accounts.delete_user(first.id).await.unwrap_err(), AccountError::LastAdmin);
+    let second = accounts.create_user(admin("second")).await.unwrap();
+    accounts.update_user(first.id, disabled).await.unwrap();
+    assert_eq!(accounts.delete_user(second.id).await.unwrap_err(), AccountError::LastAdmin);
+    accounts.delete_user(first.id).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_can_do_what_it_was_given_within_what_its_owner_may() {
+    let accounts = in_memory().await;
+    let user = accounts.create_user(new_user("a", Role::User)).await.unwrap();
+    let refusal = accounts.create_key(user.id, new_key(&["chat", "plugins"])).await.unwrap_err();
+    assert_eq!(refusal, AccountError::ScopeNotHeld("plugins".to_owned()));
+    let key = accounts.create_key(user.id, new_key(&["chat", "tools:call:read_*"])).await.unwrap();
+    assert_eq!(scopes_of(&accounts, &key).unwrap(), ["chat", "tools:call"]);
+    let Some(KeyCheck::Valid { key: entry, owner }) = accounts.check_key(key.key.expose()) else { panic!() };
+    assert_eq!(entry.principal.id, format!("key:{}", key.info.id));
+    assert_eq!(
+        entry.principal.claims_json,
+        format!("{{\"name\":\"script\",\"owner\":\"user:{}\"}}", user.id)
+    );
+    assert_eq!((owner.principal.id.clone(), entry.principal.scopes.len()), (format!("user:{}", user.id), 2));
+    assert!(
+        entry.grants.call("read_a", "s__read_a").is_ok() && entry.grants.call("drop", "s__drop").is_err()
+    );
+    // The owner is narrowed, and its key with it.
+    let patch = UserPatch { grants: Some(Grants::of_scopes(&["chat"])), ..UserPatch::default() };
+    accounts.update_user(user.id, patch).await.unwrap();
+    assert_eq!(scopes_of(&accounts, &key).unwrap(), ["chat"]);
+    let patch = UserPatch { is_disabled: Some(true), ..UserPatch::default() };
+    accounts.update_user(user.id, patch).await.unwrap();
+    assert!(matches!(accounts.check_key(key.key.expose()), Some(KeyCheck::Revoked)));
+    accounts.delete_user(user.id).await.unwrap();
+    assert_eq!(accounts.key(&key.info.id).await.unwrap().revoked_ms, Some(NOW));
+    let service = accounts.create_user(new_user("s", Role::Service)).await.unwrap();
+    assert!(
+        accounts.create_key(service.id, new_key(&["chat"])).await.is_err(),
+        "a service has what it was given"
+    );
+}
+
+#[tokio::test]
+async fn keys_end_and_say_so() {
+    let (accounts, time) = accounts(None).await;
+    let user = accounts.create_user(new_user("a", Role::User)).await.unwrap();
+    let expiring = NewApiKey { expires_ms: Some(NOW + 1000), ..new_key(&["chat"]) };
+    let expiring = accounts.create_key(user.id, expiring).await.unwrap();
+    let revoked = accounts.create_key(user.id, new_key(&["chat"])).await.unwrap();
+    let check = |key: &CreatedKey| accounts.check_key(key.key.expose()).unwrap();
+    assert!(matches!(check(&expiring), KeyCheck::Valid { .. }));
+    time.fetch_add(1000, Ordering::SeqCst);
+    assert!(matches!(check(&expiring), KeyCheck::Expired));
+    let info = accounts.revoke_key(&revoked.info.id).await.unwrap();
+    assert_eq!(info.revoked_ms, Some(NOW + 1000));
+    assert!(matches!(check(&revoked), KeyCheck::Revoked));
+    time.fetch_add(1000, Ordering::SeqCst);
+    assert_eq!(accounts.revoke_key(&revoked.info.id).await.unwrap().revoked_ms, Some(NOW + 1000));
+    assert_eq!(accounts.revoke_key("nobody").await.unwrap_err(), AccountError::NoKey("nobody".to_owned()));
+    // Somebody who knows an id does not learn what became of the key.
+    let (right, wrong) = (revoked.key.expose(), if revoked.key.expose().ends_with('a') { "b" } else { "a" });
+    let wrong = format!("{}{wrong}", &right[..right.len() - 1]);
+    assert!(matches!(accounts.check_key(&wrong), Some(KeyCheck::Unknown)));
+    assert!(accounts.check_key("sk-something").is_none());
+    let mine = accounts.keys(Some(user.id), Page::default()).await.unwrap();
+    let ids: Vec<String> = mine.items.iter().map(|key| key.id.clone()).collect();
+    assert_eq!((ids, mine.total), (vec![revoked.info.id, expiring.info.id], 2));
+    assert_eq!(accounts.keys(Some(user.id + 1), Page::default()).await.unwrap().total, 0);
+}
+
+#[tokio::test]
+async fn everything_is_there_after_a_restart_and_no_secret_is_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("deep/access.db");
+    let (first, _) = accounts(Some(&path)).await;
+    let password = NewUser { password: Some("correct horse".into()), ..new_user("a", Role::User) };
+    let user = first.create_user(password).await.unwrap();
+    let key = first.create_key(user.id, new_key(&["chat"])).await.unwrap();
+    assert!(scopes_of(&first, &key).is_some());
+    assert_eq!(first.key(&key.info.id).await.unwrap().last_used_ms, Some(NOW));
+    drop(first);
+    let bytes = std::fs::read(&path).unwrap();
+    let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(holds(&key.info.id) && !holds("correct horse") && !holds(&key.key.expose()[16..]));
+    #[cfg(unix)]
+    {
+        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    let (second, _) = accounts(Some(&path)).await;
+    assert_eq!(second.user(user.id).await.unwrap(), user);
+    assert_eq!(second.key(&key.info.id).await.unwrap().last_used_ms, Some(NOW), "written down at the end");
+    assert!(scopes_of(&second, &key).is_some());
+}
+
+#[tokio::test]
+async fn what_another_process_does_is_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.db");
+    let ((here, _), (there, _)) = (accounts(Some(&path)).await, accounts(Some(&path)).await);
+    let user = there.create_user(new_user("a", Role::User)).await.unwrap();
+    let key = there.create_key(user.id, new_key(&["chat"])).await.unwrap();
+    let becomes = async |wanted: fn(KeyCheck) -> bool| {
+        let limit = tokio::time::Instant::now() + Duration::from_secs(20);
+        while !wanted(here.check_key(key.key.expose()).unwrap()) {
+            assert!(tokio::time::Instant::now() < limit, "the change was not taken in");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    becomes(|check| matches!(check, KeyCheck::Valid { .. })).await;
+    there.revoke_key(&key.info.id).await.unwrap();
+    becomes(|check| matches!(check, KeyCheck::Revoked)).await;
+}
+
+#[tokio::test]
+async fn a_file_of_another_program_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.db");
+    std::fs::write(
+        &path,
+        "this is a diary, and long enough for no database header at all ..........................",
+    )
+    .unwrap();
+    let error = Accounts::open(&path).await.err().unwrap().to_string();
+    assert!(error.contains("access.db"), "{error}");
+    std::fs::remove_file(&path).unwrap();
+    Connection::open(&path).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+    let error = Accounts::open(&path).await.err().unwrap().to_string();
+    assert!(error.contains("another program"), "{error}");
+}
