@@ -9,17 +9,20 @@ mod call;
 mod client;
 mod command;
 mod content;
+mod context;
 #[cfg(unix)]
 pub mod guard;
 mod health;
 mod http;
 mod legacy_sse;
+mod lists;
 mod notices;
 mod request;
 mod server;
 mod session_client;
 #[cfg(unix)]
 mod stdio;
+mod subscriptions;
 mod supervisor;
 mod tail;
 
@@ -31,8 +34,9 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::context::McpContext;
 use self::server::Server;
-use super::ToolSource;
+use super::{Config, ContextSource, ToolSource};
 use crate::config::mcp_servers::McpServerConfig;
 
 /// `[tools.mcp]`: how MCP servers are started, watched and stopped.
@@ -144,6 +148,13 @@ impl McpServers {
     #[must_use]
     pub fn sources(&self) -> Vec<Arc<dyn ToolSource>> {
         self.servers.iter().map(|server| server.clone() as Arc<dyn ToolSource>).collect()
+    }
+
+    /// The resources and prompts of the servers, in configuration order, within the limits of `config`.
+    #[must_use]
+    pub fn context_sources(&self, config: &Config) -> Vec<Arc<dyn ContextSource>> {
+        let source = |server: &Arc<Server>| Arc::new(McpContext::new(server.clone(), config));
+        self.servers.iter().map(|server| source(server) as Arc<dyn ContextSource>).collect()
     }
 
     /// What is known about every server now, in configuration order.

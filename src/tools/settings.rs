@@ -32,6 +32,8 @@ pub struct Config {
     pub max_argument_bytes: usize,
     /// The largest result of a call, in bytes; what is beyond is cut and the cut is told. Default 262144.
     pub max_result_bytes: usize,
+    /// The largest resource or prompt that is passed on, in bytes of JSON, and the longest list of them. Default 8388608.
+    pub max_resource_bytes: usize,
     /// The largest schema of a tool, in bytes of JSON; a tool with a larger one is not offered. Default 262144.
     pub max_schema_bytes: usize,
     /// The longest description a model is given of a tool, in characters. Default 1024, the OpenAI API's limit.
@@ -73,6 +75,7 @@ impl Default for Config {
             queue_timeout_ms: 10_000,
             max_argument_bytes: 1024 * 1024,
             max_result_bytes: 256 * 1024,
+            max_resource_bytes: 8 * 1024 * 1024,
             max_schema_bytes: 256 * 1024,
             max_description_chars: 1024,
             name_settle_ms: 30_000,

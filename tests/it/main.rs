@@ -52,3 +52,5 @@ mod text_mode;
 mod tool_loop;
 #[cfg(unix)]
 mod tools_api;
+#[cfg(unix)]
+mod upstream_context;

@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use rmcp::model::{
     ClientCapabilities, ClientConfig, ClientRequest, ErrorCode, Implementation, ListToolsRequest,
-    PaginatedRequestParams, ProtocolVersion, ServerResult, SubscriptionFilter,
+    PaginatedRequestParams, ProtocolVersion, ResourceUpdatedNotificationParam, ServerNotification,
+    ServerResult, SubscriptionFilter,
 };
 use rmcp::service::{
     ClientInitializeError, ClientLifecycleMode, ClientServiceExt, NotificationContext, Peer,
@@ -26,6 +27,7 @@ use rmcp::{ClientHandler, ServiceError};
 use tokio::sync::Notify;
 
 use super::content;
+use super::lists::Kind;
 use super::notices::{Noticed, Notices};
 use super::server::{Live, Server};
 use crate::domain::ToolDefinition;
@@ -37,7 +39,7 @@ const MAX_PAGES: usize = 100;
 const RELIST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Pause before a lost subscription is made anew.
-const RESUBSCRIBE_PAUSE: Duration = Duration::from_secs(5);
+pub(super) const RESUBSCRIBE_PAUSE: Duration = Duration::from_secs(5);
 
 /// How to open a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,13 +64,14 @@ impl Opening {
 
 /// What the gateway answers to messages a server sends on its own.
 pub(super) struct Handler {
+    server: Arc<Server>,
     notices: Arc<Notices>,
     tools_changed: Arc<Notify>,
 }
 
 impl Handler {
-    pub(super) fn new(server: &str) -> Self {
-        Self { notices: Notices::new(server), tools_changed: Arc::new(Notify::new()) }
+    pub(super) fn new(server: Arc<Server>) -> Self {
+        Self { notices: Notices::new(server.name()), server, tools_changed: Arc::new(Notify::new()) }
     }
 
     /// The requests under way on this connection, and who listens to them.
@@ -94,6 +97,24 @@ impl ClientHandler for Handler {
 
     async fn on_tool_list_changed(&self, _context: NotificationContext<RoleClient>) {
         self.tools_changed.notify_one();
+    }
+
+    async fn on_resource_list_changed(&self, _context: NotificationContext<RoleClient>) {
+        // Templates have no notice of their own.
+        self.server.relist(Kind::Templates);
+        self.server.relist(Kind::Resources);
+    }
+
+    async fn on_prompt_list_changed(&self, _context: NotificationContext<RoleClient>) {
+        self.server.relist(Kind::Prompts);
+    }
+
+    async fn on_resource_updated(
+        &self,
+        params: ResourceUpdatedNotificationParam,
+        _context: NotificationContext<RoleClient>,
+    ) {
+        self.server.subscriptions.updated(&params.uri);
     }
 }
 
@@ -203,29 +224,52 @@ pub(super) async fn follow_changes(server: &Arc<Server>, live: &Live) {
     }
 }
 
-/// Subscribes to changes where the protocol version asks for it (2026-07-28); never ends.
-pub(super) async fn subscribe(server: &str, live: &Live) {
+/// Subscribes to changes of its lists where the protocol version asks for it (2026-07-28); never ends.
+pub(super) async fn subscribe(server: &Server, live: &Live) {
     let info = live.peer.peer_info();
-    let tells = info.and_then(|info| info.capabilities.tools.as_ref()?.list_changed).unwrap_or(false);
-    if !live.modern || !tells {
+    let tools = info.and_then(|info| info.capabilities.tools.as_ref()?.list_changed).unwrap_or(false);
+    let (resources, prompts) = (live.announces_resources, live.announces_prompts);
+    if !live.modern || !(tools || resources || prompts) {
         return std::future::pending().await;
     }
+    let changed = |tools: bool, resources: bool, prompts: bool| {
+        if tools {
+            live.tools_changed.notify_one();
+        }
+        if resources {
+            server.relist(Kind::Templates);
+            server.relist(Kind::Resources);
+        }
+        if prompts {
+            server.relist(Kind::Prompts);
+        }
+    };
+    let mut filter = SubscriptionFilter::new();
+    filter.tools_list_changed = tools.then_some(true);
+    filter.resources_list_changed = resources.then_some(true);
+    filter.prompts_list_changed = prompts.then_some(true);
     loop {
-        match live.peer.listen(SubscriptionFilter::builder().tools_list_changed().build()).await {
+        match live.peer.listen(filter.clone()).await {
             Ok(mut subscription) => {
-                while let Ok(Some(_)) = subscription.next().await {
-                    live.tools_changed.notify_one();
+                while let Ok(Some(told)) = subscription.next().await {
+                    match told {
+                        ServerNotification::ToolListChangedNotification(_) => changed(true, false, false),
+                        ServerNotification::ResourceListChangedNotification(_) => changed(false, true, false),
+                        ServerNotification::PromptListChangedNotification(_) => changed(false, false, true),
+                        _ => {}
+                    }
                 }
             }
             Err(error @ ServiceError::McpError(_)) => {
-                tracing::debug!(server, reason = sentence(&error), "no subscription to changes of the tools");
+                let reason = sentence(&error);
+                tracing::debug!(server = server.name(), reason, "no subscription to changes of the lists");
                 return std::future::pending().await;
             }
             Err(_) => {}
         }
         tokio::time::sleep(RESUBSCRIBE_PAUSE).await;
         // Changes may have been missed while there was no subscription.
-        live.tools_changed.notify_one();
+        changed(tools, resources, prompts);
     }
 }
 

@@ -12,11 +12,13 @@ use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
 use super::call::McpTool;
+use super::lists::{Kind, Lists};
+use super::subscriptions::Subscriptions;
 use super::tail::Tail;
 use super::{McpConfig, ServerState, ServerStatus};
 use crate::config::mcp_servers::McpServerConfig;
 use crate::domain::{ToolDefinition, ToolError, ToolErrorKind};
-use crate::tools::{Tool, ToolSource};
+use crate::tools::{ContextCapabilities, ContextVersion, Tool, ToolSource};
 
 /// One configured server.
 pub(super) struct Server {
@@ -28,8 +30,11 @@ pub(super) struct Server {
     pub(super) tail: Arc<Tail>,
     /// Owner of the short tasks that calls leave behind (cancellations).
     pub(super) tasks: TaskTracker,
+    /// Its resources that somebody follows.
+    pub(super) subscriptions: Subscriptions,
     view: watch::Sender<View>,
     changes: watch::Sender<u64>,
+    context: watch::Sender<ContextVersion>,
 }
 
 /// What changes while a server runs.
@@ -51,6 +56,14 @@ pub(super) struct Live {
     pub(super) modern: bool,
     /// The server can tell what it logs.
     pub(super) logs: bool,
+    /// What it has besides tools.
+    pub(super) offers: ContextCapabilities,
+    /// It tells when its resources or resource templates are others.
+    pub(super) announces_resources: bool,
+    /// It tells when its prompts are others.
+    pub(super) announces_prompts: bool,
+    /// Its resources and prompts, as far as somebody wanted them.
+    pub(super) lists: Lists,
     /// The server said that its tools changed.
     pub(super) tools_changed: Arc<Notify>,
     /// A call met a dead transport: time to look whether the server is still there.
@@ -66,11 +79,23 @@ impl Live {
     pub(super) fn new(peer: Peer<RoleClient>, tools_changed: Arc<Notify>) -> Self {
         let info = peer.peer_info();
         let modern = info.as_ref().is_some_and(|info| !info.protocol_version.has_initialize());
-        let logs = info.is_some_and(|info| info.capabilities.logging.is_some());
+        let capabilities = info.as_ref().map(|info| &info.capabilities);
+        let resources = capabilities.and_then(|has| has.resources.as_ref());
+        let prompts = capabilities.and_then(|has| has.prompts.as_ref());
+        let offers = ContextCapabilities {
+            resources: resources.is_some(),
+            subscriptions: resources.is_some_and(|has| has.subscribe == Some(true)),
+            prompts: prompts.is_some(),
+            completions: capabilities.is_some_and(|has| has.completions.is_some()),
+        };
         Self {
-            peer,
             modern,
-            logs,
+            logs: capabilities.is_some_and(|has| has.logging.is_some()),
+            offers,
+            announces_resources: resources.is_some_and(|has| has.list_changed == Some(true)),
+            announces_prompts: prompts.is_some_and(|has| has.list_changed == Some(true)),
+            lists: Lists::default(),
+            peer,
             tools_changed,
             suspect: Notify::new(),
             in_flight: AtomicU32::new(0),
@@ -109,8 +134,10 @@ impl Server {
             settings,
             tail: Arc::new(Tail::default()),
             tasks,
+            subscriptions: Subscriptions::default(),
             view: watch::Sender::new(view),
             changes: watch::Sender::new(0),
+            context: watch::Sender::new(ContextVersion::default()),
         }
     }
 
@@ -166,10 +193,42 @@ impl Server {
         Err(ToolError::new(ToolErrorKind::NotSent, message))
     }
 
+    /// The connection there is now; never waits.
+    pub(super) fn connection(&self) -> Option<Arc<Live>> {
+        self.view.borrow().live.clone()
+    }
+
+    /// Counts the changes of its lists of resources and prompts.
+    pub(super) fn context_changes(&self) -> watch::Receiver<ContextVersion> {
+        self.context.subscribe()
+    }
+
+    /// The server says that a list is another.
+    pub(super) fn relist(&self, kind: Kind) {
+        if let Some(live) = self.connection() {
+            live.lists.forget(kind);
+        }
+        self.context.send_modify(|version| match kind {
+            Kind::Resources | Kind::Templates => version.resources += 1,
+            Kind::Prompts => version.prompts += 1,
+        });
+    }
+
+    /// What `offers` tells of comes or goes with the connection.
+    fn announce_context(&self, offers: ContextCapabilities) {
+        if offers != ContextCapabilities::default() {
+            self.context.send_modify(|version| {
+                version.resources += u64::from(offers.resources);
+                version.prompts += u64::from(offers.prompts);
+            });
+        }
+    }
+
     /// The server is connected and lists `tools`.
     pub(super) fn ready(self: &Arc<Self>, live: Arc<Live>, tools: Vec<ToolDefinition>, took: Duration) {
         let version = live.peer.peer_info().map(|info| info.protocol_version.as_str().to_owned());
         let tools = self.handles(tools);
+        let offers = live.offers;
         self.view.send_modify(|view| {
             view.state = ServerState::Ready;
             view.protocol_version = version;
@@ -178,6 +237,7 @@ impl Server {
             view.tools = tools;
         });
         self.announce();
+        self.announce_context(offers);
     }
 
     /// The server changed its list of tools.
@@ -198,6 +258,7 @@ impl Server {
         });
         live.gone.send_replace(Some(end.to_owned()));
         self.announce();
+        self.announce_context(live.offers);
     }
 
     /// A start failed.
@@ -215,8 +276,10 @@ impl Server {
             view.live = None;
             view.tools.clear();
         });
+        self.subscriptions.end();
         if let Some(live) = live {
             live.gone.send_replace(Some("was stopped with the gateway".to_owned()));
+            self.announce_context(live.offers);
         }
         self.announce();
     }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::backoff::{Backoff, SLOW_RETRY};
 use super::client::{self, Handler, Opening, Running};
 use super::server::{Live, Server};
-use super::{health, http};
+use super::{health, http, subscriptions};
 use crate::config::mcp_servers::McpTransport;
 
 #[cfg(unix)]
@@ -171,7 +171,7 @@ type Ready = (Running, Live, Vec<crate::domain::ToolDefinition>);
 
 /// Connects and lists the tools.
 async fn ready(server: &Arc<Server>, opening: Opening, child: &mut Child) -> Result<Ready, Outcome> {
-    let handler = Handler::new(server.name());
+    let handler = Handler::new(server.clone());
     let tools_changed = handler.tools_changed();
     let running = open(server, handler, opening, child).await?;
     let live = Live::new(running.peer().clone(), tools_changed);
@@ -284,7 +284,8 @@ async fn serve(
         _ = &mut closed => Loss::Close,
         why = health::watch(live, &server.settings) => Loss::Silence(why),
         () = client::follow_changes(server, live) => Loss::Stop,
-        () = client::subscribe(server.name(), live) => Loss::Stop,
+        () = Box::pin(client::subscribe(server, live)) => Loss::Stop,
+        () = Box::pin(subscriptions::keep(server, live)) => Loss::Stop,
     };
     let is_closed = match end {
         // What the process wrote before it ended is read to the end first: it may answer a call.

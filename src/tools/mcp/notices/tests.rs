@@ -1,3 +1,5 @@
+//! The rules by which progress and log lines find their call.
+
 use serde_json::json;
 
 use super::*;
