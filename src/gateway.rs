@@ -47,7 +47,7 @@ use crate::tools::wasm::WasmTools;
 const AUDIT_FLUSH: Duration = Duration::from_secs(5);
 
 /// The database of users and keys, within `data_dir`.
-const ACCOUNTS_FILE: &str = "access.db";
+pub const ACCOUNTS_FILE: &str = "access.db";
 
 /// Everything but a port. Dropping it stops the MCP servers without waiting; [`Self::close`] waits.
 pub struct Gateway {
@@ -79,7 +79,8 @@ pub async fn build(config: Config) -> anyhow::Result<Gateway> {
     let plugins = Arc::new(plugins);
     // The plugins are there before the port is served, so that no request gets past a policy that is still being loaded.
     let policies = Arc::new(WasmPolicies::new(plugins.folder()));
-    let access = Access::new(&config.access, config.api_key.as_ref(), policies)?.with_accounts(accounts);
+    let access =
+        Access::new(&config.access, config.api_key.as_ref(), policies)?.with_accounts(accounts.clone());
     let chat_is_open = access.chat_is_open();
     let mcp = Arc::new(McpServers::start(config.mcp_servers, config.tools.mcp.clone()));
     let wasm_tools = Arc::new(WasmTools::new(plugins.folder()));
@@ -118,6 +119,8 @@ pub async fn build(config: Config) -> anyhow::Result<Gateway> {
     let app = App::new(Parts {
         engine,
         access,
+        accounts: Some(accounts),
+        audit: audit.clone(),
         toolbox,
         mcp: Arc::new(mcp_server.clone()),
         readiness,
@@ -232,7 +235,10 @@ fn install_tls_provider() {
 }
 
 /// The audit log; the secrets that the gateway itself was given appear nowhere in it.
-fn open_audit(config: &Config) -> anyhow::Result<AuditLog> {
+///
+/// # Errors
+/// When it cannot be opened for writing.
+pub fn open_audit(config: &Config) -> anyhow::Result<AuditLog> {
     let upstream_keys = config.llm_env.iter().filter(|(name, _)| !name.ends_with("_URL"));
     let secrets = upstream_keys.map(|(_, secret)| secret).chain(&config.api_key).cloned();
     Ok(AuditLog::open(&config.audit, &config.data_dir, secrets.collect())?)

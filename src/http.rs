@@ -10,6 +10,8 @@ mod error;
 mod extract;
 mod fields;
 mod health;
+mod keys;
+mod known_fields;
 pub mod mcp;
 mod metrics;
 mod middleware;
@@ -25,6 +27,7 @@ mod state;
 mod tests;
 mod tool_events;
 mod tools_api;
+mod users;
 
 pub use config::{CorsConfig, LimitsConfig, ServerConfig};
 pub use health::{Component, Health, Readiness};

@@ -13,6 +13,7 @@ mod password;
 mod snapshot;
 mod types;
 mod users;
+mod view;
 mod worker;
 
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub use self::password::MIN_PASSWORD_CHARS;
 pub use self::types::{
     ApiKey, CreatedKey, Listing, Login, MAX_PAGE, NewApiKey, NewUser, Page, Role, User, UserId, UserPatch,
 };
+pub use self::view::{KeyView, Moment, UserView};
 
 use self::keys::{Presented, StoredKey};
 use self::password::Passwords;

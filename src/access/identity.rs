@@ -27,6 +27,8 @@ pub enum Door {
     Chat,
     /// Always for authenticated callers, and only for those with this scope.
     Guarded(&'static str),
+    /// Always for authenticated callers, whatever their scopes.
+    Known,
 }
 
 /// What a caller presents.
@@ -150,7 +152,7 @@ impl Identity {
             // What nobody can read is a mistake, even where nobody would have checked it.
             (Door::Chat, Credential::Unreadable, _) => Some(AccessError::Invalid),
             (Door::Chat, ..) if self.chat_is_open() => None,
-            (Door::Guarded(_), ..) if !self.has_key() => Some(AccessError::NoKeySet),
+            (Door::Guarded(_) | Door::Known, ..) if !self.has_key() => Some(AccessError::NoKeySet),
             (_, Credential::Unreadable, _) | (_, _, Some(_)) => Some(AccessError::Invalid),
             (_, _, None) => Some(AccessError::Missing),
         });

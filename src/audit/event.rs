@@ -19,7 +19,7 @@ pub struct AuditEvent {
     pub target: String,
     /// The MCP server or plugin of a tool.
     pub server: Option<String>,
-    /// Arguments of a tool call: JSON text, as sent. Redacted before it is written.
+    /// Arguments of a tool call, or what a change is about: JSON text, as sent. Redacted before it is written.
     pub arguments: Option<String>,
     /// How it ended.
     pub outcome: AuditOutcome,
@@ -27,6 +27,31 @@ pub struct AuditEvent {
     pub duration: Option<Duration>,
     /// Size of the result, in bytes.
     pub result_bytes: Option<usize>,
+}
+
+impl AuditEvent {
+    /// An event that went well, and of which nothing more is known.
+    #[must_use]
+    pub fn new(
+        subject: AuditSubject,
+        request_id: RequestId,
+        via: &'static str,
+        action: &'static str,
+        target: String,
+    ) -> Self {
+        Self {
+            subject,
+            request_id,
+            via,
+            action,
+            target,
+            server: None,
+            arguments: None,
+            outcome: AuditOutcome::Success,
+            duration: None,
+            result_bytes: None,
+        }
+    }
 }
 
 /// Who did something.

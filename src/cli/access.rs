@@ -4,6 +4,10 @@
 
 mod args;
 mod explain;
+mod key;
+mod manage;
+mod password;
+mod user;
 
 pub(super) use self::args::AccessArgs;
 use self::args::AccessCommand;
@@ -22,5 +26,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<Outcome> {
     match &args.command {
         AccessCommand::Explain(args) => explain::run(args, global, terminal).await,
+        AccessCommand::User(args) => user::run(&args.command, global, terminal).await,
+        AccessCommand::Key(args) => key::run(&args.command, global, terminal).await,
     }
 }

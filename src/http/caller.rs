@@ -12,7 +12,9 @@ use serde::Deserialize;
 
 use super::error::ApiError;
 use super::state::App;
-use crate::access::{AccessScope, Credential, Door, Entry};
+use crate::access::accounts::UserId;
+use crate::access::{AccessScope, Credential, Door, Entry, Grants};
+use crate::audit::AuditEvent;
 use crate::chat::TurnContext;
 use crate::domain::{HttpFacts, Principal, RequestId, TraceId};
 use crate::llm::ToolChoice;
@@ -82,6 +84,86 @@ impl FromRequestParts<App> for Operator {
     }
 }
 
+/// Somebody who is known, whatever it may do: always authenticated.
+#[derive(Debug)]
+pub(super) struct Member(AccessScope);
+
+impl Member {
+    /// What it may do.
+    pub(super) fn grants(&self) -> &Grants {
+        self.0.grants()
+    }
+
+    /// True for those with the scope `admin`.
+    pub(super) fn is_admin(&self) -> bool {
+        self.grants().has("admin")
+    }
+
+    /// The user who logged in, or whose key it is; `None` for callers who are no users of the gateway.
+    pub(super) fn user_id(&self) -> Option<UserId> {
+        let own = || self.0.principal().id.as_str();
+        let id = self.0.owner().map_or_else(own, |owner| owner.id.as_str());
+        id.strip_prefix("user:")?.parse().ok()
+    }
+
+    /// The id of the API key that was presented, or `static`; `None` where it was none.
+    pub(super) fn key_id(&self) -> Option<&str> {
+        self.0.principal().id.strip_prefix("key:")
+    }
+
+    /// The other side of the connection.
+    #[allow(dead_code, reason = "logging in comes with the tokens")]
+    pub(super) fn peer(&self) -> Option<IpAddr> {
+        self.0.subject().peer
+    }
+
+    /// That this caller did `action` to `target`, for the audit log.
+    pub(super) fn event(&self, action: &'static str, target: String) -> AuditEvent {
+        AuditEvent::new(self.0.subject(), self.0.request_id().clone(), "rest", action, target)
+    }
+}
+
+impl FromRequestParts<App> for Member {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        Box::pin(enter(parts, app, Door::Known)).await.map(Self)
+    }
+}
+
+/// Somebody who may look after users: always authenticated, with the scope `admin`.
+#[derive(Debug)]
+pub(super) struct Admin(pub(super) Member);
+
+impl FromRequestParts<App> for Admin {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let scope = Box::pin(enter(parts, app, Door::Guarded("admin"))).await?;
+        Ok(Self(Member(scope)))
+    }
+}
+
+/// Somebody who may be anybody: nobody is asked who it is.
+#[derive(Debug)]
+#[allow(dead_code, reason = "logging in comes with the tokens")]
+pub(super) struct Visitor {
+    /// The request.
+    pub(super) request_id: RequestId,
+    /// The other side of the connection, where there is one.
+    pub(super) peer: Option<IpAddr>,
+    /// The trace it says it belongs to.
+    pub(super) trace_id: Option<TraceId>,
+}
+
+impl FromRequestParts<App> for Visitor {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
+        Ok(Self { request_id: request_id(parts), peer: peer(parts), trace_id: trace_id(parts) })
+    }
+}
+
 /// Somebody who may read metrics: always authenticated, with the scope `metrics`.
 #[derive(Debug)]
 pub(super) struct Scraper;
@@ -97,16 +179,13 @@ impl FromRequestParts<App> for Scraper {
 pub(super) async fn enter(parts: &Parts, app: &App, door: Door) -> Result<AccessScope, ApiError> {
     let in_query = match door {
         Door::Chat => None,
-        Door::Guarded(_) => query_key(parts),
+        Door::Guarded(_) | Door::Known => query_key(parts),
     };
     let credential = match (credential(&parts.headers), &in_query) {
         (Credential::None, Some(key)) => Credential::Key(key),
         (presented, _) => presented,
     };
-    // Absent only where the router is used without its layers.
-    let request_id = parts.extensions.get().cloned().unwrap_or_else(RequestId::generate);
-    let trace_id = parts.headers.get("traceparent").and_then(|value| value.to_str().ok());
-    let trace_id = trace_id.and_then(TraceId::from_traceparent);
+    let (request_id, trace_id) = (request_id(parts), trace_id(parts));
     let entry = Entry { request_id, door, credential, peer: peer(parts), trace_id };
     let scope = app.access().enter(entry, || facts(parts)).await?;
     tracing::Span::current().record("principal", scope.principal().id.as_str());
@@ -157,6 +236,16 @@ fn facts(parts: &Parts) -> HttpFacts {
         headers: parts.headers.iter().filter_map(text).collect(),
         peer: peer(parts),
     }
+}
+
+/// Absent only where the router is used without its layers.
+fn request_id(parts: &Parts) -> RequestId {
+    parts.extensions.get().cloned().unwrap_or_else(RequestId::generate)
+}
+
+fn trace_id(parts: &Parts) -> Option<TraceId> {
+    let header = parts.headers.get("traceparent").and_then(|value| value.to_str().ok());
+    header.and_then(TraceId::from_traceparent)
 }
 
 fn peer(parts: &Parts) -> Option<IpAddr> {

@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::middleware::digest::DigestError;
 use crate::access::AccessError;
+use crate::access::accounts::{AccountError, LoginError};
 use crate::chat::{ChatError, ChatErrorKind};
 use crate::domain::RequestError;
 use crate::llm::ModelError;
@@ -131,6 +132,40 @@ impl ApiError {
             .closing()
     }
 
+    /// 413 for an endpoint with a limit of its own.
+    #[allow(dead_code, reason = "logging in comes with the tokens")]
+    pub(super) fn small_body_too_large(limit: usize) -> Self {
+        let message = format!("the request body is larger than {limit} bytes, which is too large for this");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID_REQUEST, message)
+            .with_code("request_too_large")
+            .closing()
+    }
+
+    /// 415: a login is a form, or JSON.
+    #[allow(dead_code, reason = "logging in comes with the tokens")]
+    pub(super) fn no_form() -> Self {
+        let message = "the body must be a form with `username` and `password`: send the header `content-type: \
+                       application/x-www-form-urlencoded`, or the same fields as JSON";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID_REQUEST, message)
+            .with_code("unsupported_media_type")
+            .closing()
+    }
+
+    /// 401: a login that failed.
+    pub(super) fn login_refused(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, INVALID_REQUEST, message).with_code("login_refused")
+    }
+
+    /// 403.
+    pub(super) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, INVALID_REQUEST, message).with_code("access_denied")
+    }
+
+    /// 403 for who is no admin.
+    pub(super) fn missing_admin() -> Self {
+        AccessError::MissingScope("admin").into()
+    }
+
     /// 415: only JSON is taken, so that a form on a foreign web page cannot make a browser send one.
     pub(super) fn not_json() -> Self {
         let message = "the body must be JSON: send the header `content-type: application/json` \
@@ -145,6 +180,12 @@ impl ApiError {
         let message =
             "the gateway failed to answer this request; its log has the cause under this x-request-id";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER_ERROR, message)
+    }
+
+    /// 500: the users and keys cannot be read or written; the cause is in the log only.
+    fn account_store(problem: &str) -> Self {
+        tracing::error!("the database of users and keys failed: {problem}");
+        Self::internal().with_code("account_store")
     }
 
     /// 503: too many requests are running.
@@ -267,6 +308,44 @@ impl From<AccessError> for ApiError {
             AccessError::PolicyFailed { retry_after: Some(wait), .. } => api.retry_after(wait),
             _ if matches!(status.as_u16(), 429 | 503) => api.retry_after(Duration::from_secs(1)),
             _ => api,
+        }
+    }
+}
+
+impl From<LoginError> for ApiError {
+    fn from(error: LoginError) -> Self {
+        let message = error.to_string();
+        match error {
+            LoginError::Refused => Self::login_refused(message),
+            LoginError::TooManyAttempts(wait) => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, INVALID_REQUEST, message)
+                    .with_code("too_many_logins")
+                    .retry_after(wait)
+            }
+            LoginError::Busy(wait) => Self::unavailable(message).retry_after(wait),
+            LoginError::Store(problem) => Self::account_store(&problem),
+        }
+    }
+}
+
+impl From<AccountError> for ApiError {
+    fn from(error: AccountError) -> Self {
+        let message = error.to_string();
+        let conflict =
+            |code, message| Self::new(StatusCode::CONFLICT, INVALID_REQUEST, message).with_code(code);
+        match error {
+            AccountError::NoUser(_) | AccountError::NoUserNamed(_) => {
+                Self::not_found("user_not_found", message)
+            }
+            AccountError::NoKey(_) => Self::not_found("key_not_found", message),
+            AccountError::NameTaken(_) => conflict("name_taken", message),
+            AccountError::LastAdmin => conflict("last_admin", message),
+            AccountError::Invalid { field, problem } => {
+                Self::bad_request(Some(field), format!("`{field}`: {problem}"))
+            }
+            AccountError::ScopeNotHeld(_) => Self::bad_request(Some("scopes"), message),
+            AccountError::Busy(wait) => Self::unavailable(message).retry_after(wait),
+            AccountError::Store(problem) => Self::account_store(&problem),
         }
     }
 }

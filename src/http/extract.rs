@@ -73,21 +73,41 @@ impl FromRequest<App> for JsonBody {
 
 /// The whole of a body, within the limits of size and time.
 pub(super) async fn read_whole(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
-    let limit = app.limits().max_body_bytes;
+    read_within(app, headers, body, app.limits().max_body_bytes, ApiError::body_too_large).await
+}
+
+/// The whole of a body that has to be small, within the limits of size and time.
+#[allow(dead_code, reason = "logging in comes with the tokens")]
+pub(super) async fn read_at_most(
+    app: &App,
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+) -> Result<Bytes, ApiError> {
+    read_within(app, headers, body, limit, ApiError::small_body_too_large).await
+}
+
+async fn read_within(
+    app: &App,
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+    too_large: fn(usize) -> ApiError,
+) -> Result<Bytes, ApiError> {
     if content_length(headers).is_some_and(|length| length > limit as u64) {
-        return Err(ApiError::body_too_large(limit));
+        return Err(too_large(limit));
     }
     let timeout = app.limits().body_timeout();
-    match tokio::time::timeout(timeout, read(body, limit)).await {
+    match tokio::time::timeout(timeout, read(body, limit, too_large)).await {
         Ok(read) => read,
         Err(_) => Err(ApiError::body_timeout(timeout)),
     }
 }
 
-async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
+async fn read(body: Body, limit: usize, too_large: fn(usize) -> ApiError) -> Result<Bytes, ApiError> {
     match Limited::new(body, limit).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::body_too_large(limit)),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large(limit)),
         Err(error) => match cause::<DigestError>(&*error) {
             Some(digest) => Err(digest.clone().into()),
             None => {
@@ -110,7 +130,7 @@ fn cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a
     None
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let Some(value) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
         return false;
     };

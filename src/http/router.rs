@@ -8,7 +8,7 @@ use axum::routing::{get, post};
 use super::error::ApiError;
 use super::middleware::{admission, digest, errors, observe, panic};
 use super::state::App;
-use super::{health, mcp, metrics, openai, plugins, simple_chat, tools_api};
+use super::{health, keys, mcp, metrics, openai, plugins, simple_chat, tools_api, users};
 
 /// The whole API over `app`.
 pub fn router(app: &App) -> Router {
@@ -27,6 +27,11 @@ pub fn router(app: &App) -> Router {
         .route("/api/v1/plugins", get(plugins::list))
         .route("/api/v1/plugins/reload", post(plugins::reload))
         .route("/api/v1/plugins/{name}", get(plugins::get))
+        .route("/api/v1/keys", get(keys::list).post(keys::create))
+        .route("/api/v1/keys/{id}", get(keys::get).delete(keys::revoke))
+        .route("/api/v1/users", get(users::list).post(users::create))
+        .route("/api/v1/users/me", get(users::me))
+        .route("/api/v1/users/{id}", get(users::get).patch(users::update).delete(users::delete))
         .route("/mcp", get(mcp::all).post(mcp::all).delete(mcp::all))
         .route("/mcp/{server}", get(mcp::one).post(mcp::one).delete(mcp::one))
         .route("/api/v1/mcp", get(mcp::all).post(mcp::all).delete(mcp::all))

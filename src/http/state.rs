@@ -4,17 +4,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use tower_http::cors::CorsLayer;
 
 use super::config::{CorsConfig, LimitsConfig, ServerConfig};
+use super::error::ApiError;
 use super::health::Readiness;
 use super::mcp::McpEndpoint;
 use super::metrics::RequestMetrics;
 use super::middleware::cors::{self, CorsError};
 use super::plugins::PluginAdmin;
 use crate::access::Access;
+use crate::access::accounts::Accounts;
+use crate::audit::{AuditEvent, AuditLog};
 use crate::chat::ChatEngine;
 use crate::llm::ToolChoice;
 use crate::toolbox::Toolbox;
@@ -27,6 +31,10 @@ pub struct Parts {
     pub access: Access,
     /// The plugins, for those who look after them.
     pub plugins: Arc<dyn PluginAdmin>,
+    /// Users and keys; without, nobody can log in.
+    pub accounts: Option<Accounts>,
+    /// What is written down.
+    pub audit: AuditLog,
     /// The tools.
     pub toolbox: Toolbox,
     /// The tools as an MCP server.
@@ -93,6 +101,26 @@ impl App {
     /// The tools as an MCP server.
     pub(super) fn mcp(&self) -> &dyn McpEndpoint {
         self.0.parts.mcp.as_ref()
+    }
+
+    /// Users and keys.
+    ///
+    /// # Errors
+    /// 503 where there are none.
+    pub(super) fn accounts(&self) -> Result<&Accounts, ApiError> {
+        let accounts = self.0.parts.accounts.as_ref();
+        accounts.ok_or_else(|| ApiError::unavailable("this gateway has no users"))
+    }
+
+    /// What is written down of who did what.
+    pub(super) fn audit(&self) -> &AuditLog {
+        &self.0.parts.audit
+    }
+
+    /// Writes `event` down, with what it was about.
+    pub(super) fn tell(&self, mut event: AuditEvent, details: &Value) {
+        event.arguments = self.audit().keeps_arguments().then(|| details.to_string());
+        self.audit().record(event);
     }
 
     /// Counts requests.

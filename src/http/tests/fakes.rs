@@ -75,6 +75,8 @@ impl Setup {
         let app = App::new(Parts {
             engine,
             toolbox,
+            accounts: None,
+            audit: AuditLog::none(),
             mcp: crate::http::mcp::none(),
             access: Access::new(&access, key.as_ref(), Arc::new(FixedPolicies(Arc::new(policies)))).unwrap(),
             readiness: Arc::new(Ready(self.health)),

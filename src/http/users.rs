@@ -1,0 +1,209 @@
+//! Users: `/api/v1/users` for admins, `/api/v1/users/me` for everybody.
+//!
+//! No answer has a password in it, hashed or not.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Deserializer};
+use serde_json::json;
+
+use super::caller::{Admin, Member};
+use super::error::ApiError;
+use super::extract::{JsonBody, Page, PathId};
+use super::health::json_response;
+use super::known_fields::KnownFields;
+use super::state::App;
+use crate::access::accounts::{self, MIN_PASSWORD_CHARS, NewUser, Role, UserId, UserPatch, UserView};
+use crate::access::{Grants, Limits};
+use crate::config::secret::Secret;
+use crate::domain::time::parse_rfc3339;
+
+/// What lists of scopes, models and tools must be.
+pub(super) const LIST: &str = "a list of strings";
+
+/// For answers that hold a secret.
+pub(super) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+const TEXT: &str = "a string that is not empty";
+const ROLE: &str = "\"admin\", \"user\" or \"service\"";
+
+pub(super) async fn create(
+    State(app): State<App>,
+    Admin(member): Admin,
+    JsonBody(body): JsonBody,
+) -> Result<Response, ApiError> {
+    let mut fields = KnownFields::of(&body)?;
+    let name = fields.need("name", TEXT)?;
+    let password = fields.take::<Secret>("password", TEXT)?;
+    let role = fields.take("role", ROLE)?.unwrap_or(Role::User);
+    let grants = GrantChanges::take(&mut fields)?.over(Grants::default());
+    fields.end()?;
+    let user = app.accounts()?.create_user(NewUser { name, password, role, grants }).await?;
+    let details = json!({"name": user.name, "role": user.role, "grants": user.grants});
+    app.tell(member.event("user_created", target(user.id)), &details);
+    Ok((StatusCode::CREATED, json_response(&UserView::from(&user))).into_response())
+}
+
+pub(super) async fn list(State(app): State<App>, Admin(_): Admin, page: Page) -> Result<Response, ApiError> {
+    let wanted = accounts::Page { offset: page.offset, limit: page.limit };
+    let found = app.accounts()?.users(wanted).await?;
+    let users: Vec<_> = found.items.iter().map(UserView::from).collect();
+    let next = next_offset(&page, users.len(), found.total);
+    Ok(json_response(&json!({"users": users, "next_offset": next, "total": found.total})))
+}
+
+pub(super) async fn get(
+    State(app): State<App>,
+    Admin(_): Admin,
+    PathId(id): PathId,
+) -> Result<Response, ApiError> {
+    let user = app.accounts()?.user(number(&id)?).await?;
+    Ok(json_response(&UserView::from(&user)))
+}
+
+pub(super) async fn update(
+    State(app): State<App>,
+    Admin(member): Admin,
+    PathId(id): PathId,
+    JsonBody(body): JsonBody,
+) -> Result<Response, ApiError> {
+    let id = number(&id)?;
+    let mut fields = KnownFields::of(&body)?;
+    let password = fields.take::<Secret>("password", TEXT)?;
+    let mut patch = UserPatch {
+        name: fields.take("name", TEXT)?,
+        role: fields.take("role", ROLE)?,
+        is_disabled: fields.take("disabled", "true or false")?,
+        grants: None,
+    };
+    let changes = GrantChanges::take(&mut fields)?;
+    fields.end()?;
+    let accounts = app.accounts()?;
+    let before = accounts.user(id).await?;
+    let before_role = before.role;
+    if !changes.is_empty() {
+        patch.grants = Some(changes.over(before.grants));
+    }
+    let mut details = json!({
+        "name": patch.name, "role": patch.role, "disabled": patch.is_disabled, "grants": patch.grants,
+        "password": password.is_some().then_some("changed"),
+    });
+    if let Some(told) = details.as_object_mut() {
+        told.retain(|_, value| !value.is_null());
+    }
+    // What can be wrong with the password is looked at before anything is changed.
+    if let Some(password) = &password {
+        check_password(password, patch.role.unwrap_or(before_role))?;
+    }
+    let mut user = accounts.update_user(id, patch).await?;
+    if let Some(password) = password {
+        accounts.set_password(id, password).await?;
+        user = accounts.user(id).await?;
+    }
+    app.tell(member.event("user_changed", target(id)), &details);
+    Ok(json_response(&UserView::from(&user)))
+}
+
+pub(super) async fn delete(
+    State(app): State<App>,
+    Admin(member): Admin,
+    PathId(id): PathId,
+) -> Result<StatusCode, ApiError> {
+    let (accounts, id) = (app.accounts()?, number(&id)?);
+    let user = accounts.user(id).await?;
+    accounts.delete_user(id).await?;
+    app.tell(member.event("user_deleted", target(id)), &json!({"name": user.name}));
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn me(State(app): State<App>, member: Member) -> Result<Response, ApiError> {
+    let user = app.accounts()?.user(own_id(&member)?).await?;
+    Ok(json_response(&UserView::from(&user)))
+}
+
+fn check_password(password: &Secret, role: Role) -> Result<(), ApiError> {
+    let wrong = |words: String| Err(ApiError::bad_request(Some("password"), format!("`password`: {words}")));
+    if role == Role::Service {
+        return wrong("a service cannot log in and has none".to_owned());
+    }
+    if password.expose().chars().count() < MIN_PASSWORD_CHARS {
+        return wrong(format!("a password needs at least {MIN_PASSWORD_CHARS} characters"));
+    }
+    Ok(())
+}
+
+fn own_id(member: &Member) -> Result<UserId, ApiError> {
+    let words = "your credential belongs to no user of this gateway";
+    member.user_id().ok_or_else(|| ApiError::not_found("user_not_found", words))
+}
+
+/// What is no number is nobody's.
+fn number(id: &str) -> Result<UserId, ApiError> {
+    let missing = || ApiError::not_found("user_not_found", "there is no such user; a user's id is a number");
+    id.parse().map_err(|_| missing())
+}
+
+fn target(id: UserId) -> String {
+    format!("user:{id}")
+}
+
+/// Where the next page begins, if there is one.
+pub(super) fn next_offset(page: &Page, shown: usize, total: u64) -> Option<u64> {
+    let next = page.offset.saturating_add(shown as u64);
+    (shown > 0 && next < total).then_some(next)
+}
+
+/// What of somebody's grants is to be another.
+#[derive(Debug, Default)]
+struct GrantChanges {
+    scopes: Option<Vec<String>>,
+    models: Option<Vec<String>>,
+    tools: Option<Vec<String>>,
+    limits: Option<Limits>,
+}
+
+impl GrantChanges {
+    fn take(fields: &mut KnownFields<'_>) -> Result<Self, ApiError> {
+        Ok(Self {
+            scopes: fields.take("scopes", LIST)?,
+            models: fields.take("models", LIST)?,
+            tools: fields.take("tools", LIST)?,
+            limits: fields.take_whole("limits")?,
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.scopes.is_none() && self.models.is_none() && self.tools.is_none() && self.limits.is_none()
+    }
+
+    fn over(self, before: Grants) -> Grants {
+        Grants {
+            scopes: self.scopes.unwrap_or(before.scopes),
+            models: self.models.unwrap_or(before.models),
+            tools: self.tools.unwrap_or(before.tools),
+            limits: self.limits.unwrap_or(before.limits),
+        }
+    }
+}
+
+/// A time in RFC 3339, as milliseconds since 1970.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MomentMs(pub(super) u64);
+
+impl<'de> Deserialize<'de> for MomentMs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let since = parse_rfc3339(&text).and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let since = since.ok_or_else(|| serde::de::Error::custom("no time in RFC 3339"))?;
+        u64::try_from(since.as_millis()).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
