@@ -73,7 +73,13 @@ struct Directory(Arc<NoOp>);
 impl ModelDirectory for Directory {
     async fn resolve(&self, _: &str) -> Result<ResolvedModel, ModelError> {
         let model: Arc<dyn ChatModel> = self.0.clone();
-        Ok(ResolvedModel { id: "m".to_owned(), tool_mode: ToolMode::Native, tools: ToolChoice::All, model })
+        Ok(ResolvedModel {
+            id: "m".to_owned(),
+            own_ids: Arc::from(["m".to_owned()]),
+            tool_mode: ToolMode::Native,
+            tools: ToolChoice::All,
+            model,
+        })
     }
 
     async fn list(&self) -> Vec<ModelInfo> {

@@ -1,9 +1,9 @@
 //! The `access` room: who is asking, and whether that is enough.
 //!
 //! Every request goes through one chain. First the built-in rule: it finds a principal by the presented key, or a reason
-//! to turn the caller away. Then the policies, by order and name; `access/chain.rs` says how their answers add up. At the
-//! end a caller needs a principal of either, or a policy that lets it in without one. The same policies then decide on the
-//! model and on every tool call of that request, through the [`AccessScope`] it got.
+//! to turn the caller away. Then its scopes and limits, and then the policies, by order and name; `access/chain.rs` says
+//! how their answers add up. At the end a caller needs a principal of either, or a policy that lets it in without one. The
+//! same rules then decide on the model and on every tool call of that request, through the [`AccessScope`] it got.
 //!
 //! Chat endpoints are `open` by default: any key or none is accepted, and a key only keeps its holder's sessions apart
 //! from everyone else's. With `access.chat = "required"` a caller must present the key in `WITGATE_API_KEY`, or be known
@@ -11,12 +11,15 @@
 
 pub mod accounts;
 mod chain;
+mod enter;
 mod error;
 mod grants;
 mod identity;
+mod limits;
 mod policy;
 mod rules;
 mod scope;
+mod trace;
 mod wasm_policy;
 
 #[cfg(test)]
@@ -25,30 +28,69 @@ mod tests;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 
+pub use enter::RateSlot;
 pub use error::AccessError;
 pub use grants::{BudgetPeriod, Grants, Limits, SCOPES, TokenBudget, is_scope};
 pub use identity::{Credential, Door, Owner};
+pub use limits::{
+    DefaultLimits, LimitKind, LimitReached, RateLine, RateReport, Rates, StreamPermit, UsageBook, UsageError,
+};
 pub use policy::{AuthPolicy, FixedPolicies, PolicyError, PolicySet, PolicySource};
 pub use rules::Rules;
 pub use scope::AccessScope;
+pub use trace::{Step, Trace, Verdict};
 pub use wasm_policy::WasmPolicies;
 
 use self::accounts::Accounts;
-use self::identity::{Identified, Identity};
+use self::identity::Identity;
+#[cfg(test)]
+use self::limits::Clock;
+use self::limits::{Meter, SystemClock};
+use crate::audit::AuditLog;
 use crate::config::secret::Secret;
-use crate::domain::{AccessAction, AccessRequest, HttpFacts, PrincipalKind, RequestId, TraceId};
+use crate::domain::{RequestId, TraceId};
+
+/// The file of [`UsageBook`] in the data folder.
+pub const USAGE_FILE: &str = "usage.db";
 
 /// The log's name for refusals, so that a log filter can single them out.
 const REFUSED: &str = "witgate::access";
 
 /// `[access]` in `gateway.toml`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Who may use `/chat` and `/v1`. Default `open`.
     pub chat: ChatAccess,
+    /// What callers may do whom nobody knows, and those whom a policy names without scopes. Default `chat` and
+    /// `tools:call`.
+    #[serde(deserialize_with = "scopes")]
+    pub anonymous_scopes: Vec<String>,
+    /// How much callers may do whose own grants do not say. Default: no limits.
+    pub limits: DefaultLimits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            chat: ChatAccess::default(),
+            anonymous_scopes: ["chat", "tools:call"].map(str::to_owned).to_vec(),
+            limits: DefaultLimits::default(),
+        }
+    }
+}
+
+fn scopes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let scopes = Vec::<String>::deserialize(deserializer)?;
+    match scopes.iter().find(|scope| !is_scope(scope)) {
+        None => Ok(scopes),
+        Some(bad) => Err(de::Error::custom(format!(
+            "there is no scope `{bad}`; there are {} and tools:call:<pattern>",
+            SCOPES.join(", ")
+        ))),
+    }
 }
 
 /// Who may use the chat endpoints.
@@ -66,6 +108,9 @@ pub enum ChatAccess {
 pub struct Access {
     identity: Identity,
     policies: Arc<dyn PolicySource>,
+    limits: DefaultLimits,
+    meter: Meter,
+    audit: AuditLog,
 }
 
 /// A request that wants to come in.
@@ -81,6 +126,8 @@ pub struct Entry<'a> {
     pub peer: Option<IpAddr>,
     /// The trace the client says it belongs to.
     pub trace_id: Option<TraceId>,
+    /// Where the caller's limits are left, for the headers of the response.
+    pub rate_slot: Option<&'a RateSlot>,
 }
 
 /// A configuration that nobody could get past.
@@ -101,11 +148,12 @@ impl Access {
         static_key: Option<&Secret>,
         policies: Arc<dyn PolicySource>,
     ) -> Result<Self, NoKeyConfigured> {
-        let identity = Identity::new(config.chat, static_key);
+        let identity = Identity::new(config.chat, &config.anonymous_scopes, static_key);
         if !identity.chat_is_open() && !identity.has_key() && policies.snapshot().is_empty() {
             return Err(NoKeyConfigured);
         }
-        Ok(Self { identity, policies })
+        let meter = Meter::new(Arc::new(SystemClock::new()), None);
+        Ok(Self { identity, policies, limits: config.limits.clone(), meter, audit: AuditLog::none() })
     }
 
     /// Takes the keys of `accounts` too.
@@ -121,53 +169,26 @@ impl Access {
         self.identity.chat_is_open()
     }
 
-    /// Lets a request in, or says why not. `facts` is called where there is a policy to read them.
-    ///
-    /// # Errors
-    /// A policy's refusal or failure, else what the built-in rule says of a caller whom nobody let in.
-    pub async fn enter(
-        &self,
-        entry: Entry<'_>,
-        facts: impl FnOnce() -> HttpFacts,
-    ) -> Result<AccessScope, AccessError> {
-        let Entry { request_id, door, credential, peer, trace_id } = entry;
-        let Identified { mut principal, mut is_known, mut grants, mut owner, mut refusal } =
-            self.identity.identify(door, credential);
-        let policies = self.policies.snapshot();
-        let mut http = None;
-        if !policies.is_empty() {
-            let facts = Arc::new(facts());
-            let mut request = AccessRequest {
-                request_id: request_id.clone(),
-                action: AccessAction::Endpoint,
-                principal: is_known.then(|| principal.clone()),
-                http: Some(Arc::clone(&facts)),
-            };
-            let verdict = chain::ask(&policies, &mut request).await?;
-            http = Some(facts);
-            if let Some(named) = verdict.named {
-                grants = self.identity.grants_of(&named);
-                (principal, is_known, owner) = (named, true, None);
-            }
-            // Being let in without a name is enough for the endpoints that can be open, and for no others.
-            let is_authenticated = is_known && principal.kind != PrincipalKind::Anonymous;
-            if is_authenticated || (door == Door::Chat && (is_known || verdict.let_in)) {
-                refusal = None;
-            }
-        }
-        if let Some(refusal) = refusal {
-            return Err(refusal);
-        }
-        let scope = match door {
-            Door::Chat => Some("chat"),
-            Door::Guarded(scope) => Some(scope),
-            Door::Known => None,
-        };
-        if let Some(scope) = scope.filter(|scope| !grants.has(scope)) {
-            return Err(AccessError::MissingScope(scope));
-        }
-        let inner =
-            scope::Inner { request_id, principal, is_known, grants, owner, policies, http, peer, trace_id };
-        Ok(AccessScope::new(inner))
+    /// Keeps what is spent of token budgets in `book`; without one, a restart begins them anew.
+    #[must_use]
+    pub fn with_usage(self, book: UsageBook) -> Self {
+        Self { meter: Meter::new(Arc::new(SystemClock::new()), Some(book)), ..self }
+    }
+
+    /// Writes refusals to `audit`.
+    #[must_use]
+    pub fn with_audit(self, audit: AuditLog) -> Self {
+        Self { audit, ..self }
+    }
+
+    /// Measures time by `clock`.
+    #[cfg(test)]
+    fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { meter: Meter::new(clock, None), ..self }
+    }
+
+    /// Writes down what was spent, before the end. Waits for the disk.
+    pub fn flush(&self) {
+        self.meter.flush();
     }
 }

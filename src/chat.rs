@@ -12,6 +12,7 @@ mod message_text;
 mod prompt;
 mod session_turn;
 mod shape;
+mod spending;
 mod stream;
 mod tokens;
 mod tool_run;

@@ -27,7 +27,7 @@ use self::readiness::Components;
 pub use self::shutdown::{Ended, serve};
 pub use self::stdio::serve_stdio;
 use crate::access::accounts::Accounts;
-use crate::access::{Access, WasmPolicies};
+use crate::access::{Access, USAGE_FILE, UsageBook, WasmPolicies};
 use crate::audit::AuditLog;
 use crate::chat::ChatEngine;
 use crate::http::{App, Parts, Server};
@@ -73,6 +73,7 @@ pub async fn build(config: Config) -> anyhow::Result<Gateway> {
     // Whatever can fail comes before the MCP servers, so that no child is started for nothing.
     let audit = open_audit(&config)?;
     let store = open_store(config.sessions.clone(), &config.data_dir).await?;
+    let usage = open_usage(&config.data_dir).await?;
     let models = Arc::new(Models::new(config.llm, |name| config.llm_env.get(name).cloned())?);
     let accounts = Accounts::open(&config.data_dir.join(ACCOUNTS_FILE)).await?;
     let plugins = PluginHost::start(config.plugins, config.variables, config.data_dir.clone()).await?;
@@ -81,6 +82,7 @@ pub async fn build(config: Config) -> anyhow::Result<Gateway> {
     let policies = Arc::new(WasmPolicies::new(plugins.folder()));
     let access =
         Access::new(&config.access, config.api_key.as_ref(), policies)?.with_accounts(accounts.clone());
+    let access = access.with_usage(usage).with_audit(audit.clone());
     let chat_is_open = access.chat_is_open();
     let mcp = Arc::new(McpServers::start(config.mcp_servers, config.tools.mcp.clone()));
     let wasm_tools = Arc::new(WasmTools::new(plugins.folder()));
@@ -174,6 +176,10 @@ impl Gateway {
     pub async fn close(self) {
         self.mcp_server.stop();
         self.mcp.shutdown().await;
+        let app = self.app.clone();
+        if tokio::task::spawn_blocking(move || app.flush_usage()).await.is_err() {
+            tracing::error!("what was spent of token budgets could not be written to its end");
+        }
         if !self.audit.flush(AUDIT_FLUSH).await {
             tracing::error!("the audit log could not be written to its end: is the disk slow or full?");
         }
@@ -242,6 +248,12 @@ pub fn open_audit(config: &Config) -> anyhow::Result<AuditLog> {
     let upstream_keys = config.llm_env.iter().filter(|(name, _)| !name.ends_with("_URL"));
     let secrets = upstream_keys.map(|(_, secret)| secret).chain(&config.api_key).cloned();
     Ok(AuditLog::open(&config.audit, &config.data_dir, secrets.collect())?)
+}
+
+/// What callers have spent of their token budgets.
+async fn open_usage(data_dir: &Path) -> anyhow::Result<UsageBook> {
+    let path = data_dir.join(USAGE_FILE);
+    Ok(tokio::task::spawn_blocking(move || UsageBook::open(&path)).await??)
 }
 
 async fn open_store(sessions: sessions::Config, data_dir: &Path) -> anyhow::Result<Arc<dyn SessionStore>> {

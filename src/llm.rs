@@ -73,6 +73,8 @@ pub trait ModelDirectory: Send + Sync {
 pub struct ResolvedModel {
     /// The id clients know it by.
     pub id: String,
+    /// The ids it has at its upstreams: others than `id` where that is an alias. Access is decided on these.
+    pub own_ids: Arc<[String]>,
     /// How tools are offered to it.
     pub tool_mode: ToolMode,
     /// Which gateway tools it is offered.
@@ -115,6 +117,9 @@ pub struct ModelInfo {
     pub created: u64,
     /// Owner as the upstream names it, else the upstream's configured name.
     pub owned_by: String,
+    /// The ids it has at its upstreams, see [`ResolvedModel::own_ids`]; empty: its id.
+    #[serde(skip)]
+    pub own_ids: Arc<[String]>,
 }
 
 /// A failure of a model, already in the terms the client is told: never a flattened status, never an internal detail.

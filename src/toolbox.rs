@@ -96,7 +96,7 @@ impl Toolbox {
             refused(name, "there is no such tool");
             return Err(AccessError::ToolNotAllowed(name.to_owned()));
         };
-        match scope.may_call(&tool.definition.name, &tool.qualified_name) {
+        match scope.check_call("rest", &tool.definition.name, &tool.qualified_name) {
             Ok(()) => Ok(Arc::clone(tool)),
             Err(refusal) => {
                 refused(&tool.definition.name, "the caller may not call it");
@@ -137,7 +137,7 @@ impl Toolbox {
         site: CallSite,
     ) -> Result<PermittedCall<'a>, AccessError> {
         let mut record = CallRecord::new(self, scope, tool, arguments, site.via);
-        match permitted(scope, tool, arguments).await {
+        match permitted(scope, tool, arguments, site.via).await {
             Ok(arguments) => Ok(PermittedCall { record, arguments, site }),
             Err(refusal) => {
                 // Access has written the refusal down.
@@ -184,9 +184,10 @@ async fn permitted<'a>(
     scope: &AccessScope,
     tool: &RegisteredTool,
     arguments: &'a str,
+    via: &'static str,
 ) -> Result<Cow<'a, str>, AccessError> {
     let server = tool.definition.server.as_deref().unwrap_or_default();
-    scope.may_call(&tool.definition.name, &tool.qualified_name)?;
+    scope.check_call(via, &tool.definition.name, &tool.qualified_name)?;
     if !scope.has_policies() {
         return Ok(Cow::Borrowed(arguments));
     }
@@ -195,7 +196,7 @@ async fn permitted<'a>(
         // Nothing to decide on: the call itself refuses these arguments, and logs it.
         return Ok(Cow::Borrowed(arguments));
     };
-    scope.tool(&tool.definition.name, server, &plain).await?;
+    scope.tool(via, &tool.definition.name, server, &plain).await?;
     Ok(Cow::Owned(plain))
 }
 

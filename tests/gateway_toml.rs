@@ -63,6 +63,8 @@ fn the_examples_can_be_used() {
     assert_eq!((llm.upstreams.len(), llm.models.len()), (1, 1));
     let chat: chat::Config = settings.section("chat").unwrap();
     assert!(chat.system_prompt.is_some());
+    let access: access::Config = settings.section("access").unwrap();
+    assert!(access.limits.user.requests_per_minute.is_some() && access.limits.service.token_budget.is_some());
     let tools: tools::Config = settings.section("tools").unwrap();
     assert_eq!(tools.overrides.len(), 1);
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::de::IgnoredAny;
 
 use super::policy::{AuthPolicy, PolicyError, PolicySet};
+use super::trace::{Trace, Verdict as Said};
 use super::{AccessError, REFUSED};
 use crate::domain::{AccessAction, AccessRequest, Decision, Denial, Principal};
 
@@ -35,8 +36,13 @@ pub(super) struct Verdict {
 }
 
 /// Asks all of `set` about `request`. At the endpoint, a principal that a policy names goes into `request`.
-pub(super) async fn ask(set: &PolicySet, request: &mut AccessRequest) -> Result<Verdict, AccessError> {
+pub(super) async fn ask(
+    set: &PolicySet,
+    request: &mut AccessRequest,
+    trace: &Trace,
+) -> Result<Verdict, AccessError> {
     if let Some(name) = set.missing() {
+        trace.note(format!("plugin:{name}"), Said::Denied, || "it has to be there and is not".to_owned());
         tracing::error!(
             target: REFUSED,
             request_id = %request.request_id,
@@ -50,6 +56,7 @@ pub(super) async fn ask(set: &PolicySet, request: &mut AccessRequest) -> Result<
     for policy in set.policies() {
         let answer = tokio::time::timeout(MAX_POLICY_TIME, policy.authorize(request)).await;
         let answer = answer.unwrap_or_else(|_| Err(PolicyError::new("it did not answer in time")));
+        note(trace, policy.name(), &answer);
         match answer {
             Ok(Decision::Abstain) => {}
             Ok(Decision::Allow(None)) => verdict.let_in = true,
@@ -71,6 +78,23 @@ pub(super) async fn ask(set: &PolicySet, request: &mut AccessRequest) -> Result<
         }
     }
     Ok(verdict)
+}
+
+/// Takes down what a policy answered.
+fn note(trace: &Trace, policy: &str, answer: &Result<Decision, PolicyError>) {
+    if !trace.is_listening() {
+        return;
+    }
+    let (said, why) = match answer {
+        Ok(Decision::Abstain) => (Said::NoOpinion, "it abstains".to_owned()),
+        Ok(Decision::Allow(None)) => (Said::Allowed, "it allows it".to_owned()),
+        Ok(Decision::Allow(Some(principal))) => {
+            (Said::Allowed, format!("it names the caller `{}`", principal.id))
+        }
+        Ok(Decision::Deny(denial)) => (Said::Denied, format!("it refuses: {}", denial.reason)),
+        Err(error) => (Said::Denied, format!("it failed, which refuses: {error}")),
+    };
+    trace.note(format!("plugin:{policy}"), said, || why);
 }
 
 /// The principal under a name that only this policy can give.

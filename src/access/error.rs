@@ -1,7 +1,9 @@
 //! Why a caller was turned away.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
+use super::limits::{LimitKind, LimitReached};
 use crate::domain::Denial;
 
 /// Why a caller was turned away. The words are for the caller and tell nothing about the inside.
@@ -31,9 +33,12 @@ pub enum AccessError {
     /// The caller may call tools, and not this one: to the caller there is no such tool.
     #[error("there is no tool named `{0}`")]
     ToolNotAllowed(String),
-    /// The caller may not ask this model: to the caller there is no such model.
-    #[error("the model `{0}` does not exist; GET /v1/models lists those there are")]
+    /// The caller may not ask this model: to the caller there is no such model. Empty for the default model.
+    #[error("{}", no_such_model(.0))]
     ModelNotAllowed(String),
+    /// The caller has had as much as it may have for now.
+    #[error(transparent)]
+    LimitReached(#[from] LimitReached),
     /// A policy said no.
     #[error("{0}")]
     Denied(Denial),
@@ -58,6 +63,7 @@ impl AccessError {
             Self::Missing | Self::Invalid | Self::Revoked | Self::Expired | Self::NoKeySet => 401,
             Self::MissingScope(_) => 403,
             Self::ToolNotAllowed(_) | Self::ModelNotAllowed(_) => 404,
+            Self::LimitReached(_) => 429,
             Self::Denied(denial) => denial.status,
             Self::PluginMissing(_) | Self::PolicyFailed { .. } => 503,
         }
@@ -74,8 +80,39 @@ impl AccessError {
             Self::MissingScope(_) | Self::Denied(_) => "access_denied",
             Self::ToolNotAllowed(_) => "tool_not_found",
             Self::ModelNotAllowed(_) => "model_not_found",
+            Self::LimitReached(reached) if matches!(reached.kind, LimitKind::Budget(_)) => {
+                "insufficient_quota"
+            }
+            Self::LimitReached(_) => "rate_limit_exceeded",
             Self::PluginMissing(_) => "plugin_missing",
             Self::PolicyFailed { .. } => "access_policy_failed",
         }
+    }
+
+    /// The name of the rule that refused, for the audit log.
+    #[must_use]
+    pub fn rule(&self) -> Cow<'static, str> {
+        match self {
+            Self::Missing | Self::Invalid | Self::Revoked | Self::Expired | Self::NoKeySet => {
+                "credential".into()
+            }
+            Self::MissingScope(_) => "scope".into(),
+            Self::ToolNotAllowed(_) => "tool-list".into(),
+            Self::ModelNotAllowed(_) => "model-list".into(),
+            Self::LimitReached(reached) => reached.rule().into(),
+            Self::Denied(denial) => format!("plugin:{}", denial.policy).into(),
+            Self::PluginMissing(policy) | Self::PolicyFailed { policy, .. } => {
+                format!("plugin:{policy}").into()
+            }
+        }
+    }
+}
+
+fn no_such_model(id: &str) -> String {
+    match id {
+        "" => {
+            "the default model is not there for you; name one of those that GET /v1/models lists".to_owned()
+        }
+        id => format!("the model `{id}` does not exist; GET /v1/models lists the models there are"),
     }
 }

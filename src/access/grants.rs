@@ -69,6 +69,17 @@ pub enum BudgetPeriod {
 }
 
 impl Limits {
+    /// These limits, and those of `defaults` where these have none.
+    #[must_use]
+    pub fn or(&self, defaults: &Self) -> Self {
+        Self {
+            requests_per_minute: self.requests_per_minute.or(defaults.requests_per_minute),
+            tokens_per_minute: self.tokens_per_minute.or(defaults.tokens_per_minute),
+            concurrent_streams: self.concurrent_streams.or(defaults.concurrent_streams),
+            token_budget: self.token_budget.or(defaults.token_budget),
+        }
+    }
+
     /// True when nothing is limited.
     #[must_use]
     pub fn is_empty(&self) -> bool {

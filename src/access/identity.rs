@@ -17,9 +17,6 @@ use crate::domain::{Principal, PrincipalKind};
 /// What the static key may do: everything but `admin`.
 const STATIC_KEY_SCOPES: [&str; 5] = ["chat", "tools:list", "tools:call", "plugins", "metrics"];
 
-/// What callers whom nobody checked may do, where they may come in at all.
-const UNCHECKED_SCOPES: [&str; 2] = ["chat", "tools:call"];
-
 /// Which part of the gateway a request wants to enter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Door {
@@ -77,13 +74,13 @@ pub(super) struct Identified {
 }
 
 impl Identity {
-    pub(super) fn new(chat: ChatAccess, static_key: Option<&Secret>) -> Self {
+    pub(super) fn new(chat: ChatAccess, unchecked: &[String], static_key: Option<&Secret>) -> Self {
         Self {
             chat,
             static_key: static_key.map(|key| hash(key.expose())),
             accounts: None,
             static_grants: Arc::new(Grants::of_scopes(&STATIC_KEY_SCOPES).into()),
-            unchecked_grants: Arc::new(Grants::of_scopes(&UNCHECKED_SCOPES).into()),
+            unchecked_grants: Arc::new(Grants { scopes: unchecked.to_vec(), ..Grants::default() }.into()),
         }
     }
 
@@ -171,7 +168,7 @@ mod tests {
 
     fn identity(chat: ChatAccess, key: Option<&str>) -> Identity {
         let key = key.map(|k| Secret::new(k.to_owned()));
-        Identity::new(chat, key.as_ref())
+        Identity::new(chat, &[], key.as_ref())
     }
 
     fn credential(key: Option<&str>) -> Credential<'_> {

@@ -142,6 +142,14 @@ impl Rules {
 }
 
 impl ToolRefusal {
+    /// The rule's name.
+    pub(super) fn rule(self) -> &'static str {
+        match self {
+            Self::NoScope | Self::Scope => "scope",
+            Self::List => "tool-list",
+        }
+    }
+
     /// The same for the caller.
     pub(super) fn error(self, name: &str) -> AccessError {
         match self {

@@ -1,11 +1,13 @@
 //! The chain with scripted policies: what each answer does, alone and beside others.
 
+mod limits;
+
 use std::sync::Mutex;
 
 use async_trait::async_trait;
 
 use super::*;
-use crate::domain::{Decision, Denial, Principal};
+use crate::domain::{AccessAction, AccessRequest, Decision, Denial, HttpFacts, Principal, PrincipalKind};
 
 type Answer = Result<Decision, PolicyError>;
 
@@ -62,7 +64,8 @@ fn failing() -> Answer {
 
 fn access_of(chat: ChatAccess, set: PolicySet) -> Access {
     let key = Secret::new("k".to_owned());
-    Access::new(&Config { chat }, Some(&key), Arc::new(FixedPolicies(Arc::new(set)))).unwrap()
+    Access::new(&Config { chat, ..Config::default() }, Some(&key), Arc::new(FixedPolicies(Arc::new(set))))
+        .unwrap()
 }
 
 fn access(chat: ChatAccess, answers: Vec<Answer>) -> Access {
@@ -82,14 +85,13 @@ fn facts() -> HttpFacts {
     }
 }
 
+fn entry_for(door: Door, credential: Credential<'_>) -> Entry<'_> {
+    Entry { request_id: RequestId::generate(), door, credential, peer: None, trace_id: None, rate_slot: None }
+}
+
 async fn enter(access: &Access, door: Door, key: Option<&str>) -> Result<AccessScope, AccessError> {
     let credential = key.map_or(Credential::None, Credential::Key);
-    access
-        .enter(
-            Entry { request_id: RequestId::generate(), door, credential, peer: None, trace_id: None },
-            facts,
-        )
-        .await
+    access.enter(entry_for(door, credential), facts).await
 }
 
 /// The principal's id, or the refusal's status.
@@ -101,25 +103,19 @@ async fn outcome(access: &Access, door: Door, key: Option<&str>) -> Result<Strin
 #[tokio::test]
 async fn without_policies_only_the_built_in_rule_counts_and_nothing_is_read() {
     let access = access(ChatAccess::Required, Vec::new());
-    let entry = |credential| Entry {
-        request_id: RequestId::generate(),
-        door: Door::Chat,
-        credential,
-        peer: None,
-        trace_id: None,
-    };
+    let entry = |credential| entry_for(Door::Chat, credential);
     let never = || -> HttpFacts { panic!("nobody reads the facts") };
     let scope = access.enter(entry(Credential::Key("k")), never).await.unwrap();
     assert_eq!(scope.principal().id, "key:static");
     assert!(!scope.has_policies());
-    assert_eq!(access.enter(entry(Credential::None), never).await.unwrap_err(), AccessError::Missing);
-    scope.model("m").await.unwrap();
-    scope.tool("t", "s", "{}").await.unwrap();
+    assert_eq!(access.enter(entry(Credential::None), facts).await.unwrap_err(), AccessError::Missing);
+    scope.model("m", &["m"]).await.unwrap();
+    scope.tool("chat", "t", "s", "{}").await.unwrap();
 }
 
 #[tokio::test]
 async fn required_access_without_a_key_needs_a_policy() {
-    let config = Config { chat: ChatAccess::Required };
+    let config = Config { chat: ChatAccess::Required, ..Config::default() };
     assert!(Access::new(&config, None, Arc::new(FixedPolicies::default())).is_err());
     let set = PolicySet::new(vec![says("a", 0, named("alice")).0], Vec::new());
     let access = Access::new(&config, None, Arc::new(FixedPolicies(Arc::new(set)))).unwrap();
@@ -191,7 +187,7 @@ async fn policies_are_asked_by_order_and_name_and_see_who_came_before() {
     let (first, seen_first) = says("b", -1, Ok(Decision::Abstain));
     let access = access_of(ChatAccess::Open, PolicySet::new(vec![late, second, first], Vec::new()));
     let scope = enter(&access, Door::Chat, None).await.unwrap();
-    scope.tool("t", "s", "{}").await.unwrap();
+    scope.tool("chat", "t", "s", "{}").await.unwrap();
 
     let seen = |asked: &Asked| -> Vec<Option<String>> {
         let id = |request: &AccessRequest| request.principal.as_ref().map(|p| p.id.clone());
@@ -225,13 +221,13 @@ async fn models_and_tools_are_decided_on_one_by_one() {
     });
     let access = access_of(ChatAccess::Required, PolicySet::new(vec![policy], Vec::new()));
     let scope = enter(&access, Door::Chat, None).await.unwrap();
-    scope.model("open").await.unwrap();
-    assert_eq!(scope.model("secret").await.unwrap_err().status(), 404);
-    scope.tool("list", "s", "{}").await.unwrap();
+    scope.model("open", &["open"]).await.unwrap();
+    assert_eq!(scope.model("secret", &["secret"]).await.unwrap_err().status(), 404);
+    scope.tool("chat", "list", "s", "{}").await.unwrap();
     assert_eq!(scope.principal().id, "p:alice");
-    let refusal = scope.tool("drop", "s", "{}").await.unwrap_err();
+    let refusal = scope.tool("chat", "drop", "s", "{}").await.unwrap_err();
     assert_eq!((refusal.status(), refusal.to_string().as_str()), (403, "not for you"));
-    let failure = scope.tool("odd", "s", "{}").await.unwrap_err();
+    let failure = scope.tool("chat", "odd", "s", "{}").await.unwrap_err();
     assert_eq!(failure.status(), 503);
     assert_eq!(failure.to_string(), "the access policy `p` failed; try again or ask the operator");
 }
@@ -250,7 +246,7 @@ async fn a_request_keeps_the_policies_it_came_in_with() {
     let access = Access::new(&Config::default(), None, source).unwrap();
     let old = enter(&access, Door::Chat, None).await.unwrap();
     assert!(enter(&access, Door::Chat, None).await.is_err());
-    old.tool("t", "s", "{}").await.unwrap();
+    old.tool("chat", "t", "s", "{}").await.unwrap();
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use super::{
     ChatError, ChatErrorKind, ChatMessage, ChatReply, Config, ReplyStream, SessionTranscript, TurnContext,
     TurnSummary, WholeReply,
 };
+use crate::access::AccessScope;
 use crate::domain::{CompletionRequest, Principal, SessionId};
 use crate::llm::{ModelDirectory, ModelInfo, ToolMode};
 use crate::response::{ProcessorSource, ResponsePipeline, TextCallProcessor};
@@ -161,14 +162,19 @@ impl ChatEngine {
         }
     }
 
-    /// Every model that can be asked for.
-    pub async fn models(&self) -> Vec<ModelInfo> {
-        self.parts.models.list().await
+    /// Every model that the caller of `access` can ask for.
+    pub async fn models(&self, access: &AccessScope) -> Vec<ModelInfo> {
+        let mut models = self.parts.models.list().await;
+        models.retain(|model| match &*model.own_ids {
+            [] => access.sees_model(&[&model.id]),
+            own_ids => access.sees_model(own_ids),
+        });
+        models
     }
 
-    /// One model by its id.
-    pub async fn model(&self, id: &str) -> Option<ModelInfo> {
-        self.models().await.into_iter().find(|model| model.id == id)
+    /// One of these, by its id.
+    pub async fn model(&self, access: &AccessScope, id: &str) -> Option<ModelInfo> {
+        self.models(access).await.into_iter().find(|model| model.id == id)
     }
 
     /// What the engine is made of, for the room's other files.
@@ -184,7 +190,7 @@ impl ChatEngine {
         session_id: Option<SessionId>,
     ) -> Result<Turn, ChatError> {
         let model = self.parts.models.resolve(&request.model).await?;
-        context.access.model(&model.id).await.map_err(ChatErrorKind::from)?;
+        context.access.model(&request.model, &model.own_ids).await.map_err(ChatErrorKind::from)?;
         let client_messages = request.messages.clone();
         self.parts.hidden_calls.restore(&context.principal, &mut request.messages);
         let tools = ToolSet::for_request(&request, &self.parts.toolbox.snapshot(), &model.tools, &context);

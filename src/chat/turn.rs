@@ -13,6 +13,7 @@ use serde_json::Value;
 use self::ask::RoundReply;
 use super::hidden_calls::HiddenRound;
 use super::shape::{RoundCalls, StreamShaper};
+use super::spending::Spending;
 use super::tool_run::{self, Events, PendingCall};
 use super::toolset::{Owner, ToolSet};
 use super::{ChatError, ChatErrorKind, ReplyEvent, TurnContext, prompt, tokens};
@@ -67,13 +68,15 @@ struct Progress {
     usage: Option<Usage>,
     messages: Vec<RawMessage>,
     tools_ran: bool,
+    spending: Spending,
 }
 
 impl Turn {
     /// Runs the turn; events go to `events` where the reply is streamed.
     pub(super) async fn run(self, events: Events) -> Result<TurnOutcome, ChatError> {
         let limit_ms = self.parts.config.turn_timeout_ms;
-        let mut progress = Progress::default();
+        let spending = Spending::of(&self.context.access);
+        let mut progress = Progress { spending, ..Progress::default() };
         let outcome =
             tokio::time::timeout(Duration::from_millis(limit_ms), self.rounds(&events, &mut progress)).await;
         let outcome = outcome.unwrap_or_else(|_| Err(ChatErrorKind::TurnTimeout(limit_ms).into()));
@@ -88,7 +91,10 @@ impl Turn {
             let last = progress.rounds >= max_rounds;
             let request = self.round_request(progress.rounds, last);
             progress.attempts += 1;
-            let (reply, calls, next) = self.ask(&request, progress.attempts, &mut shaper, events).await?;
+            progress.spending.begin(&request);
+            let asked =
+                self.ask(&request, progress.attempts, &mut shaper, events, &mut progress.spending).await;
+            let (reply, calls, next) = asked.inspect_err(|_| progress.spending.fail())?;
             self.add_usage(&request, &reply, &calls, progress).await;
             match next {
                 NextAfter::GoOn => {}
@@ -188,8 +194,8 @@ impl Turn {
         calls: &RoundCalls,
         progress: &mut Progress,
     ) {
-        // A stream whose client did not ask for usage need not have any.
-        let wanted = !request.stream || request.include_usage();
+        // A stream whose client did not ask for usage need not have any, unless its tokens are limited.
+        let wanted = !request.stream || request.include_usage() || progress.spending.is_counted();
         let round = match reply.usage() {
             Some(usage) => usage.clone(),
             None if wanted => {
@@ -199,6 +205,7 @@ impl Turn {
             }
             None => return,
         };
+        progress.spending.settle(&round);
         match &mut progress.usage {
             Some(sum) => sum.add(&round),
             None => progress.usage = Some(round),

@@ -72,6 +72,13 @@ impl Usage {
         add_counters(&mut self.0, &other.0);
     }
 
+    /// All tokens together, also where only the parts are given.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        let parts = self.count("prompt_tokens").saturating_add(self.count("completion_tokens"));
+        parts.max(self.count("total_tokens"))
+    }
+
     /// The counter `name`, 0 when absent.
     #[must_use]
     pub fn count(&self, name: &str) -> u64 {

@@ -33,6 +33,11 @@ impl Caller {
         self.scope.principal()
     }
 
+    /// What it may do.
+    pub(super) fn scope(&self) -> &AccessScope {
+        &self.scope
+    }
+
     /// The context of a turn for this caller with `tools`.
     pub(super) fn turn(self, tools: ToolChoice) -> TurnContext {
         TurnContext::new(self.scope, tools).at(&self.endpoint)
@@ -186,7 +191,8 @@ pub(super) async fn enter(parts: &Parts, app: &App, door: Door) -> Result<Access
         (presented, _) => presented,
     };
     let (request_id, trace_id) = (request_id(parts), trace_id(parts));
-    let entry = Entry { request_id, door, credential, peer: peer(parts), trace_id };
+    let rate_slot = parts.extensions.get();
+    let entry = Entry { request_id, door, credential, peer: peer(parts), trace_id, rate_slot };
     let scope = app.access().enter(entry, || facts(parts)).await?;
     tracing::Span::current().record("principal", scope.principal().id.as_str());
     Ok(scope)

@@ -103,14 +103,28 @@ pub struct CorsConfig {
     pub allow_methods: Vec<String>,
     /// Request headers a page may send, or `*` for any. Default `["*"]`.
     pub allow_headers: Vec<String>,
-    /// Response headers a page may read. Default `["x-request-id", "retry-after", "retry-after-ms",
-    /// "mcp-session-id"]`.
+    /// Response headers a page may read. Default `x-request-id`, `retry-after`, `retry-after-ms`, `mcp-session-id` and all
+    /// `x-ratelimit-..`.
     pub expose_headers: Vec<String>,
     /// Whether pages may send cookies and client certificates; needs origins that are named. Default false.
     pub allow_credentials: bool,
     /// How long a browser may remember the answer, in seconds. Default 600.
     pub max_age_s: u64,
 }
+
+/// What the gateway tells in headers that scripts of a page would not see by themselves.
+const EXPOSED_HEADERS: [&str; 10] = [
+    "x-request-id",
+    "retry-after",
+    "retry-after-ms",
+    "mcp-session-id",
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-reset-requests",
+    "x-ratelimit-limit-tokens",
+    "x-ratelimit-remaining-tokens",
+    "x-ratelimit-reset-tokens",
+];
 
 impl Default for CorsConfig {
     fn default() -> Self {
@@ -119,7 +133,7 @@ impl Default for CorsConfig {
             allow_origins: texts(&["*"]),
             allow_methods: texts(&["GET", "POST", "DELETE"]),
             allow_headers: texts(&["*"]),
-            expose_headers: texts(&["x-request-id", "retry-after", "retry-after-ms", "mcp-session-id"]),
+            expose_headers: texts(&EXPOSED_HEADERS),
             allow_credentials: false,
             max_age_s: 600,
         }

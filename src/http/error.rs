@@ -15,8 +15,8 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::middleware::digest::DigestError;
-use crate::access::AccessError;
 use crate::access::accounts::{AccountError, LoginError};
+use crate::access::{AccessError, LimitKind};
 use crate::chat::{ChatError, ChatErrorKind};
 use crate::domain::RequestError;
 use crate::llm::ModelError;
@@ -303,8 +303,23 @@ impl From<AccessError> for ApiError {
     fn from(error: AccessError) -> Self {
         let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::FORBIDDEN);
         let kind = if status.is_server_error() { SERVER_ERROR } else { INVALID_REQUEST };
-        let api = Self::new(status, kind, error.to_string()).with_code(error.code());
+        let mut api = Self::new(status, kind, error.to_string()).with_code(error.code());
         match error {
+            AccessError::LimitReached(reached) => {
+                api.0.kind = Cow::Borrowed(match reached.kind {
+                    LimitKind::Requests | LimitKind::Streams => "requests",
+                    LimitKind::Tokens => "tokens",
+                    LimitKind::Budget(_) => "insufficient_quota",
+                });
+                // A budget does not come back within a client's patience.
+                api.0.do_not_retry = matches!(reached.kind, LimitKind::Budget(_));
+                api.0.retry_after = reached.retry_after;
+                api
+            }
+            AccessError::ModelNotAllowed(_) => {
+                api.0.param = Some("model".to_owned());
+                api
+            }
             AccessError::PolicyFailed { retry_after: Some(wait), .. } => api.retry_after(wait),
             _ if matches!(status.as_u16(), 429 | 503) => api.retry_after(Duration::from_secs(1)),
             _ => api,

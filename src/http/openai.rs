@@ -21,16 +21,17 @@ use crate::llm::ModelError;
 
 const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
 
-pub(super) async fn list_models(State(app): State<App>, _caller: Caller) -> Response {
-    json_response(&json!({"object": "list", "data": app.engine().models().await}))
+pub(super) async fn list_models(State(app): State<App>, caller: Caller) -> Response {
+    let models = app.engine().models(caller.scope()).await;
+    json_response(&json!({"object": "list", "data": models}))
 }
 
 pub(super) async fn get_model(
     State(app): State<App>,
-    _caller: Caller,
+    caller: Caller,
     PathId(id): PathId,
 ) -> Result<Response, ApiError> {
-    let model = app.engine().model(&id).await;
+    let model = app.engine().model(caller.scope(), &id).await;
     model.map(|model| json_response(&model)).ok_or_else(|| ModelError::model_not_found(&id).into())
 }
 
@@ -58,8 +59,9 @@ async fn stream(
     tool_chunks: bool,
 ) -> Result<Response, ApiError> {
     let encoder = ChunkEncoder { tool_chunks, envelope: None };
+    let place = context.access.open_stream()?;
     let events = Box::pin(app.engine().stream(request, context)).await?;
-    Ok(sse::response(events, encoder, app.server().keep_alive()))
+    Ok(sse::response(events, encoder, app.server().keep_alive(), place))
 }
 
 /// Writes a turn as `chat.completion.chunk` events.

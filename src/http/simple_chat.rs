@@ -31,8 +31,9 @@ pub(super) async fn chat(
     app.tools_settled(&tools).await;
     let context = caller.turn(tools);
     if stream {
+        let place = context.access.open_stream()?;
         let events = Box::pin(app.engine().chat_stream(message, context)).await?;
-        return Ok(sse::response(events, EventEncoder, app.server().keep_alive()));
+        return Ok(sse::response(events, EventEncoder, app.server().keep_alive(), place));
     }
     let reply = Box::pin(app.engine().chat(message, context)).await?;
     Ok(json_response(&json!({"response": reply.response, "session_id": reply.session_id})))

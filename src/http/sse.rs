@@ -17,6 +17,7 @@ use http_body::{Body as HttpBody, Frame};
 use tokio::time::{Instant, Sleep};
 
 use super::error::ApiError;
+use crate::access::StreamPermit;
 use crate::chat::{ReplyEvent, ReplyStream};
 
 const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
@@ -39,15 +40,20 @@ pub(super) trait Frames: Send + Unpin + 'static {
     fn is_over(&self) -> bool;
 }
 
-/// A response that streams `events` through `encoder`.
-pub(super) fn response<E: Encoder>(events: ReplyStream, encoder: E, keep_alive: Duration) -> Response {
-    of_frames(Turn { events: Some(events), encoder }, keep_alive)
+/// A response that streams `events` through `encoder`, and keeps its `place` among the caller's streams until it ends.
+pub(super) fn response<E: Encoder>(
+    events: ReplyStream,
+    encoder: E,
+    keep_alive: Duration,
+    place: StreamPermit,
+) -> Response {
+    of_frames(Turn { events: Some(events), encoder }, keep_alive, place)
 }
 
-/// A response that streams `frames`.
-pub(super) fn of_frames<F: Frames>(frames: F, keep_alive: Duration) -> Response {
+/// A response that streams `frames`, with its `place` as above.
+pub(super) fn of_frames<F: Frames>(frames: F, keep_alive: Duration, place: StreamPermit) -> Response {
     let silence = Box::pin(tokio::time::sleep(keep_alive));
-    let body = SseBody { frames, silence, keep_alive };
+    let body = SseBody { frames, silence, keep_alive, _place: place };
     let mut response = Response::new(Body::new(body));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -91,6 +97,7 @@ struct SseBody<F> {
     frames: F,
     silence: Pin<Box<Sleep>>,
     keep_alive: Duration,
+    _place: StreamPermit,
 }
 
 impl<F: Frames> HttpBody for SseBody<F> {
@@ -189,7 +196,7 @@ mod tests {
     }
 
     async fn frames(events: ReplyStream) -> Vec<Bytes> {
-        let mut body = response(events, Kinds, Duration::from_secs(10)).into_body();
+        let mut body = response(events, Kinds, Duration::from_secs(10), StreamPermit::default()).into_body();
         let mut frames = Vec::new();
         while let Some(frame) = body.frame().await {
             frames.push(frame.unwrap().into_data().unwrap());

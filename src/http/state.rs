@@ -89,6 +89,11 @@ impl App {
         &self.0.parts.access
     }
 
+    /// Writes down what callers have spent, before the end. Waits for the disk.
+    pub fn flush_usage(&self) {
+        self.0.parts.access.flush();
+    }
+
     pub(super) fn plugins(&self) -> &dyn PluginAdmin {
         self.0.parts.plugins.as_ref()
     }

@@ -36,12 +36,14 @@ impl DemoModel {
     pub(super) fn resolved(config: &Config) -> ResolvedModel {
         let model = Self { word_delay: Duration::from_millis(config.demo_word_delay_ms) };
         let (tool_mode, tools) = settings(config, ID, ToolMode::Native);
-        ResolvedModel { id: ID.to_owned(), tool_mode, tools, model: std::sync::Arc::new(model) }
+        let own_ids = std::sync::Arc::from([ID.to_owned()]);
+        ResolvedModel { id: ID.to_owned(), own_ids, tool_mode, tools, model: std::sync::Arc::new(model) }
     }
 
     /// Its entry in `/v1/models`.
     pub(super) fn info() -> ModelInfo {
-        ModelInfo { id: ID.to_owned(), object: "model", created: 0, owned_by: "witgate".to_owned() }
+        let own_ids = std::sync::Arc::default();
+        ModelInfo { id: ID.to_owned(), object: "model", created: 0, owned_by: "witgate".to_owned(), own_ids }
     }
 }
 

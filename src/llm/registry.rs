@@ -287,9 +287,15 @@ impl Shared {
 
     fn resolved(&self, id: &str, routes: Vec<Route>) -> Option<ResolvedModel> {
         let tool_mode = routes.first()?.upstream.tool_mode();
+        let mut own_ids: Vec<String> = Vec::new();
+        for route in &routes {
+            if !own_ids.contains(&route.model) {
+                own_ids.push(route.model.clone());
+            }
+        }
         let model = Arc::new(RoutedModel::new(routes, self.policy));
         let (tool_mode, tools) = settings(&self.config, id, tool_mode);
-        Some(ResolvedModel { id: id.to_owned(), tool_mode, tools, model })
+        Some(ResolvedModel { id: id.to_owned(), own_ids: own_ids.into(), tool_mode, tools, model })
     }
 
     /// Waits for a fresh list, unless the last one is fresh enough.
@@ -363,7 +369,8 @@ impl Shared {
         for (entry, listed) in self.upstreams.iter().zip(&listed) {
             let fixed = entry.fixed.iter().map(|(id, theirs)| {
                 let owned_by = entry.upstream.name().to_owned();
-                (ModelInfo { id: id.clone(), object: "model", created: 0, owned_by }, theirs.clone())
+                let own_ids = Arc::default();
+                (ModelInfo { id: id.clone(), object: "model", created: 0, owned_by, own_ids }, theirs.clone())
             });
             let listed = listed.iter().flatten().map(|info| (info.clone(), info.id.clone()));
             let mut seen = HashSet::new();
@@ -383,6 +390,9 @@ impl Shared {
             .into_iter()
             .filter_map(|(id, routes)| Some((id.clone(), self.resolved(&id, routes)?)))
             .collect();
+        for info in &mut models {
+            info.own_ids = by_id.get(&info.id).map(|model| Arc::clone(&model.own_ids)).unwrap_or_default();
+        }
         if let Some(demo) = &self.demo {
             models.push(DemoModel::info());
             by_id.insert(demo.id.clone(), demo.clone());

@@ -118,7 +118,13 @@ struct Directory {
 impl ModelDirectory for Directory {
     async fn resolve(&self, _: &str) -> Result<ResolvedModel, ModelError> {
         let model: Arc<dyn ChatModel> = self.model.clone();
-        Ok(ResolvedModel { id: "m".to_owned(), tool_mode: self.tool_mode, tools: ToolChoice::All, model })
+        Ok(ResolvedModel {
+            id: "m".to_owned(),
+            own_ids: Arc::from(["m".to_owned()]),
+            tool_mode: self.tool_mode,
+            tools: ToolChoice::All,
+            model,
+        })
     }
 
     async fn list(&self) -> Vec<ModelInfo> {

@@ -6,6 +6,7 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 
 use super::super::shape::{RoundCalls, StagedRound, StreamRound, StreamShaper};
+use super::super::spending::Spending;
 use super::super::tool_run::{self, Events};
 use super::super::whole::WholeRound;
 use super::super::{ChatError, ReplyEvent, prompt};
@@ -28,6 +29,7 @@ impl Turn {
         attempt: u32,
         shaper: &mut StreamShaper,
         events: &Events,
+        spending: &mut Spending,
     ) -> Result<(RoundReply, RoundCalls, NextAfter), ChatError> {
         let request_id = &self.context.request_id;
         if !request.stream {
@@ -44,7 +46,9 @@ impl Turn {
         if self.pipeline.is_empty() {
             let mut round = StreamRound::default();
             while let Some(chunk) = chunks.next().await {
-                if let Some(shown) = shaper.shape(&chunk?, &mut round, &self.tools) {
+                let shown = shaper.shape(&chunk?, &mut round, &self.tools);
+                spending.reply_has(round.text.len() + round.reasoning.len());
+                if let Some(shown) = shown {
                     tool_run::emit(events, ReplyEvent::Chunk(shown)).await;
                 }
             }
@@ -55,7 +59,7 @@ impl Turn {
             return Ok((RoundReply::Stream(round), calls, NextAfter::GoOn));
         }
         let (round, calls, next) =
-            Box::pin(self.process_stream(chunks, request, attempt, shaper, events)).await?;
+            Box::pin(self.process_stream(chunks, request, attempt, shaper, events, spending)).await?;
         Ok((RoundReply::Stream(round), calls, next))
     }
 
@@ -67,12 +71,22 @@ impl Turn {
         attempt: u32,
         shaper: &mut StreamShaper,
         events: &Events,
+        spending: &mut Spending,
     ) -> Result<(StreamRound, RoundCalls, NextAfter), ChatError> {
         let context = self.reply_context(attempt);
         let mut staged = StagedRound::open(self.pipeline.clone(), context, request.choice_count()).await?;
         let mut round = StreamRound::default();
+        let mut seen = 0;
         while let Some(chunk) = chunks.next().await {
-            if let Some(shown) = shaper.shape_staged(&chunk?, &mut round, &mut staged).await? {
+            let chunk = chunk?;
+            seen += chunk
+                .choices
+                .iter()
+                .filter_map(|choice| choice.content.as_ref())
+                .map(String::len)
+                .sum::<usize>();
+            spending.reply_has(seen);
+            if let Some(shown) = shaper.shape_staged(&chunk, &mut round, &mut staged).await? {
                 tool_run::emit(events, ReplyEvent::Chunk(shown)).await;
             }
             if staged.is_blocked() {

@@ -46,8 +46,14 @@ pub(super) async fn run(
 }
 
 async fn decide(access: &Access, credential: Credential<'_>, model: Option<&str>) -> Result<(), AccessError> {
-    let entry =
-        Entry { request_id: RequestId::generate(), door: Door::Chat, credential, peer: None, trace_id: None };
+    let entry = Entry {
+        request_id: RequestId::generate(),
+        door: Door::Chat,
+        credential,
+        peer: None,
+        trace_id: None,
+        rate_slot: None,
+    };
     let facts = || HttpFacts {
         method: "POST".to_owned(),
         path: "/v1/chat/completions".to_owned(),
@@ -58,7 +64,7 @@ async fn decide(access: &Access, credential: Credential<'_>, model: Option<&str>
     };
     let scope = access.enter(entry, facts).await?;
     match model {
-        Some(model) => scope.model(model).await,
+        Some(model) => scope.model(model, &[model]).await,
         None => Ok(()),
     }
 }

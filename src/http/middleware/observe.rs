@@ -18,6 +18,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
+use crate::access::{RateLine, RateReport, RateSlot};
 use crate::domain::RequestId;
 use crate::http::state::App;
 
@@ -43,12 +44,46 @@ pub(in crate::http) async fn observe(State(app): State<App>, mut request: Reques
     };
     let header = HeaderValue::from_str(id.as_str()).ok();
     request.extensions_mut().insert(id);
+    let rate_slot = RateSlot::default();
+    request.extensions_mut().insert(rate_slot.clone());
     let mut response = next.run(request).instrument(span).await;
     if let Some(header) = header {
         response.headers_mut().insert(X_REQUEST_ID, header);
     }
+    if let Some(rates) = rate_slot.get() {
+        tell_limits(rates.report(), response.headers_mut());
+    }
     let status = response.status();
     response.map(|inner| Body::new(ObservedBody::new(inner, line, status)))
+}
+
+/// The headers of OpenAI's API for callers with limits.
+fn tell_limits(report: RateReport, headers: &mut HeaderMap) {
+    let mut tell = |names: [HeaderName; 3], line: Option<RateLine>| {
+        let Some(line) = line else { return };
+        let [limit, remaining, reset] = names;
+        headers.insert(limit, HeaderValue::from(line.limit));
+        headers.insert(remaining, HeaderValue::from(line.remaining));
+        if let Ok(text) = HeaderValue::try_from(line.reset_text()) {
+            headers.insert(reset, text);
+        }
+    };
+    tell(
+        [
+            HeaderName::from_static("x-ratelimit-limit-requests"),
+            HeaderName::from_static("x-ratelimit-remaining-requests"),
+            HeaderName::from_static("x-ratelimit-reset-requests"),
+        ],
+        report.requests,
+    );
+    tell(
+        [
+            HeaderName::from_static("x-ratelimit-limit-tokens"),
+            HeaderName::from_static("x-ratelimit-remaining-tokens"),
+            HeaderName::from_static("x-ratelimit-reset-tokens"),
+        ],
+        report.tokens,
+    );
 }
 
 fn id_of(headers: &HeaderMap) -> RequestId {

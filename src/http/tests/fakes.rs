@@ -69,7 +69,7 @@ impl Setup {
             Arc::new(NoSessions),
             Arc::new(crate::response::NoProcessors),
         );
-        let access = crate::access::Config { chat: self.access };
+        let access = crate::access::Config { chat: self.access, ..Default::default() };
         let key = self.has_key.then(|| Secret::new(KEY));
         let policies = PolicySet::new(self.policies, Vec::new());
         let app = App::new(Parts {
@@ -110,12 +110,17 @@ impl ModelDirectory for Models {
         };
         let id = if requested.is_empty() { "hello" } else { requested };
         let (tool_mode, tools) = (ToolMode::Native, ToolChoice::All);
-        Ok(ResolvedModel { id: id.to_owned(), tool_mode, tools, model })
+        Ok(ResolvedModel { id: id.to_owned(), own_ids: Arc::from([id.to_owned()]), tool_mode, tools, model })
     }
 
     async fn list(&self) -> Vec<ModelInfo> {
-        let info =
-            |id: &str| ModelInfo { id: id.to_owned(), object: "model", created: 1, owned_by: "me".into() };
+        let info = |id: &str| ModelInfo {
+            id: id.to_owned(),
+            object: "model",
+            created: 1,
+            owned_by: "me".into(),
+            own_ids: Arc::default(),
+        };
         vec![info("hello"), info("org/hello")]
     }
 }

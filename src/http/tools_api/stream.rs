@@ -58,6 +58,7 @@ pub(super) async fn begin(
     tool: Arc<RegisteredTool>,
     arguments: String,
 ) -> Result<Response, AccessError> {
+    let place = scope.open_stream()?;
     let queue = Arc::new(ProgressQueue::default());
     let told = Arc::clone(&queue);
     let site = call_site(ProgressListener::new(move |progress| told.push(&progress)));
@@ -81,7 +82,7 @@ pub(super) async fn begin(
     // Without a word the task has failed, which the stream tells.
     decided.await.unwrap_or(Ok(()))?;
     let frames = CallFrames { queue, call: Some(call), end: None };
-    Ok(sse::of_frames(frames, app.server().keep_alive()))
+    Ok(sse::of_frames(frames, app.server().keep_alive(), place))
 }
 
 struct CallFrames {

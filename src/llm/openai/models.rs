@@ -30,6 +30,7 @@ pub(super) fn parse(upstream: &str, body: &[u8]) -> Result<Vec<ModelInfo>, Failu
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
         created: entry.created.unwrap_or_default() as u64,
         owned_by: entry.owned_by.filter(|owner| !owner.is_empty()).unwrap_or_else(|| upstream.to_owned()),
+        own_ids: std::sync::Arc::default(),
     };
     Ok(list.data.unwrap_or_default().into_iter().filter(|entry| !entry.id.is_empty()).map(info).collect())
 }
