@@ -9,6 +9,8 @@
     reason = "log messages are deprecated, and what clients of all but the newest version know"
 )]
 mod call;
+mod changes;
+mod contexts;
 #[expect(deprecated, reason = "as above")]
 mod convert;
 mod endpoint;

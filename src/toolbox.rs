@@ -3,16 +3,20 @@
 //! The one place where access, tools and audit meet, so that the chat loop, the REST API and the MCP server cannot
 //! decide differently. A tool that a caller may not use looks like one that does not exist.
 
+mod contexts;
+mod record;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use tokio::time::Instant;
 use tracing::warn;
 
+pub use self::contexts::{Contexts, GET_PROMPT, READ_RESOURCE};
+use self::record::Record;
 use crate::access::{AccessError, AccessScope};
-use crate::audit::{AuditEvent, AuditLog, AuditOutcome};
+use crate::audit::{AuditLog, AuditOutcome};
 use crate::domain::{ProgressListener, SessionId, ToolContext, ToolError, ToolResult};
-use crate::tools::{RegisteredTool, ToolRegistry, ToolSnapshot, result_bytes};
+use crate::tools::{ContextSource, RegisteredTool, ToolRegistry, ToolSnapshot, result_bytes};
 
 /// How much of a name that somebody made up is logged, in bytes.
 const MAX_LOGGED_NAME: usize = 200;
@@ -22,6 +26,7 @@ const MAX_LOGGED_NAME: usize = 200;
 pub struct Toolbox {
     registry: Arc<ToolRegistry>,
     audit: AuditLog,
+    contexts: Arc<[Arc<dyn ContextSource>]>,
 }
 
 /// One call, beside its tool and arguments.
@@ -52,7 +57,20 @@ impl Toolbox {
     /// The tools of `registry`; calls are written to `audit`.
     #[must_use]
     pub fn new(registry: Arc<ToolRegistry>, audit: AuditLog) -> Self {
-        Self { registry, audit }
+        Self { registry, audit, contexts: Arc::default() }
+    }
+
+    /// The same, with the resources and prompts of these servers, in configuration order.
+    #[must_use]
+    pub fn with_contexts(mut self, sources: Vec<Arc<dyn ContextSource>>) -> Self {
+        self.contexts = Arc::from(sources);
+        self
+    }
+
+    /// Resources and prompts of all servers, or of one.
+    #[must_use]
+    pub fn contexts(&self, server: Option<Arc<str>>) -> Contexts {
+        Contexts::new(self.clone(), server)
     }
 
     /// All tools, whoever may use them.
@@ -136,12 +154,14 @@ impl Toolbox {
         arguments: &'a str,
         site: CallSite,
     ) -> Result<PermittedCall<'a>, AccessError> {
-        let mut record = CallRecord::new(self, scope, tool, arguments, site.via);
+        let definition = &tool.definition;
+        let what = ("tool_call", definition.name.as_str(), definition.server.as_deref());
+        let mut record = Record::new(self, scope, what, arguments, site.via);
         match permitted(scope, tool, arguments, site.via).await {
-            Ok(arguments) => Ok(PermittedCall { record, arguments, site }),
+            Ok(arguments) => Ok(PermittedCall { record, tool, arguments, site }),
             Err(refusal) => {
                 // Access has written the refusal down.
-                record.is_done = true;
+                record.is_refused();
                 Err(refusal)
             }
         }
@@ -150,7 +170,8 @@ impl Toolbox {
 
 /// A call that the access chain lets happen. Dropping it counts as a call that was cancelled.
 pub struct PermittedCall<'a> {
-    record: CallRecord<'a>,
+    record: Record<'a>,
+    tool: &'a RegisteredTool,
     arguments: Cow<'a, str>,
     site: CallSite,
 }
@@ -169,8 +190,14 @@ impl PermittedCall<'_> {
             call_id: self.site.call_id,
             progress: self.site.progress,
         };
-        let outcome = self.record.tool.invoke(&self.arguments, &context).await;
-        self.record.end(&outcome);
+        let outcome = self.tool.invoke(&self.arguments, &context).await;
+        match &outcome {
+            Ok(result) => {
+                let ended = if result.is_error { AuditOutcome::ToolError } else { AuditOutcome::Success };
+                self.record.ended(ended, Some(result_bytes(result)));
+            }
+            Err(error) => self.record.failed(error),
+        }
         outcome
     }
 }
@@ -198,64 +225,4 @@ async fn permitted<'a>(
     };
     scope.tool(via, &tool.definition.name, server, &plain).await?;
     Ok(Cow::Owned(plain))
-}
-
-/// Writes the one event every call leaves in the audit log, also when its caller went away.
-struct CallRecord<'a> {
-    toolbox: &'a Toolbox,
-    scope: &'a AccessScope,
-    tool: &'a RegisteredTool,
-    arguments: &'a str,
-    via: &'static str,
-    started: Instant,
-    is_done: bool,
-}
-
-impl<'a> CallRecord<'a> {
-    fn new(
-        toolbox: &'a Toolbox,
-        scope: &'a AccessScope,
-        tool: &'a RegisteredTool,
-        arguments: &'a str,
-        via: &'static str,
-    ) -> Self {
-        Self { toolbox, scope, tool, arguments, via, started: Instant::now(), is_done: false }
-    }
-
-    fn end(&mut self, outcome: &Result<ToolResult, ToolError>) {
-        let (ended, bytes) = match outcome {
-            Ok(result) if result.is_error => (AuditOutcome::ToolError, Some(result_bytes(result))),
-            Ok(result) => (AuditOutcome::Success, Some(result_bytes(result))),
-            Err(error) => (AuditOutcome::Failed(format!("{:?}", error.kind)), None),
-        };
-        self.write(ended, bytes);
-    }
-
-    fn write(&mut self, outcome: AuditOutcome, result_bytes: Option<usize>) {
-        self.is_done = true;
-        let audit = &self.toolbox.audit;
-        if !audit.is_on() {
-            return;
-        }
-        audit.record(AuditEvent {
-            subject: self.scope.subject(),
-            request_id: self.scope.request_id().clone(),
-            via: self.via,
-            action: "tool_call",
-            target: self.tool.definition.name.clone(),
-            server: self.tool.definition.server.clone(),
-            arguments: audit.keeps_arguments().then(|| self.arguments.to_owned()),
-            outcome,
-            duration: Some(self.started.elapsed()),
-            result_bytes,
-        });
-    }
-}
-
-impl Drop for CallRecord<'_> {
-    fn drop(&mut self) {
-        if !self.is_done {
-            self.write(AuditOutcome::Cancelled, None);
-        }
-    }
 }

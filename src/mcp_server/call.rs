@@ -12,7 +12,7 @@ use tracing::{Instrument, Span};
 
 use super::convert;
 use crate::access::{AccessError, AccessScope};
-use crate::domain::{ProgressListener, SessionId, ToolError, ToolErrorKind, ToolProgress};
+use crate::domain::{ProgressListener, ToolError, ToolErrorKind, ToolProgress};
 use crate::toolbox::{CallError, CallSite, Toolbox};
 use crate::tools::RegisteredTool;
 
@@ -39,9 +39,9 @@ pub(super) struct Call<'a> {
     pub(super) toolbox: &'a Toolbox,
     pub(super) scope: &'a AccessScope,
     pub(super) tool: &'a RegisteredTool,
-    pub(super) session_id: SessionId,
-    /// The least level of log lines that the client wants.
-    pub(super) level: Option<LoggingLevel>,
+    pub(super) site: CallSite,
+    /// Passes on what the call tells, where the client wants to hear it.
+    pub(super) teller: Option<Teller>,
 }
 
 impl RequestStream {
@@ -61,11 +61,8 @@ impl Call<'_> {
     ) -> Result<CallToolResult, ErrorData> {
         let span = of_request::<Span>(&context.extensions).cloned().unwrap_or_else(Span::current);
         let arguments = serde_json::Value::Object(arguments).to_string();
-        let (progress, teller) = self.listener(context);
-        let mut call_id = context.id.to_string();
-        call_id.truncate(call_id.floor_char_boundary(MAX_ID_BYTES));
-        let site = CallSite { via: "mcp", call_id, session_id: Some(self.session_id), progress };
-        let call = self.toolbox.call(self.scope, self.tool, &arguments, site);
+        let teller = self.teller;
+        let call = self.toolbox.call(self.scope, self.tool, &arguments, self.site);
         let outcome = async {
             let mut call = std::pin::pin!(call);
             let Some(mut teller) = teller else { return call.await };
@@ -87,33 +84,42 @@ impl Call<'_> {
             () = context.ct.cancelled() => Err(ErrorData::internal_error("the call was cancelled", None)),
         }
     }
+}
 
-    /// A listener for this call, and who passes on what it hears; nobody listens where the client wants to hear nothing.
-    fn listener(&self, context: &RequestContext<RoleServer>) -> (ProgressListener, Option<Teller>) {
-        let token = context.meta.get_progress_token();
-        let level = self.level;
-        if token.is_none() && level.is_none() {
-            return (ProgressListener::default(), None);
-        }
-        let (sender, told) = mpsc::channel(MAX_WAITING);
-        let is_losing = AtomicBool::new(false);
-        let listener = ProgressListener::new(move |progress: ToolProgress| {
-            let Some(notification) = convert::notification(progress, token.as_ref(), level) else { return };
-            if sender.try_send(notification).is_err() && !is_losing.swap(true, Ordering::Relaxed) {
-                tracing::debug!("the client reads too slowly: some of what a tool tells is lost");
-            }
-        });
-        let stream = of_request::<RequestStream>(&context.extensions).cloned();
-        let way = match stream {
-            Some(RequestStream(sender)) => Way::Stream(sender),
-            None => Way::Peer(context.peer.clone()),
-        };
-        (listener, Some(Teller { told, way }))
+/// What a call is known by in logs: the request's own id.
+pub(super) fn id_of(context: &RequestContext<RoleServer>) -> String {
+    let mut id = context.id.to_string();
+    id.truncate(id.floor_char_boundary(MAX_ID_BYTES));
+    id
+}
+
+/// A listener for this call, and who passes on what it hears; nobody listens where the client wants to hear nothing.
+pub(super) fn listener(
+    context: &RequestContext<RoleServer>,
+    level: Option<LoggingLevel>,
+) -> (ProgressListener, Option<Teller>) {
+    let token = context.meta.get_progress_token();
+    if token.is_none() && level.is_none() {
+        return (ProgressListener::default(), None);
     }
+    let (sender, told) = mpsc::channel(MAX_WAITING);
+    let is_losing = AtomicBool::new(false);
+    let listener = ProgressListener::new(move |progress: ToolProgress| {
+        let Some(notification) = convert::notification(progress, token.as_ref(), level) else { return };
+        if sender.try_send(notification).is_err() && !is_losing.swap(true, Ordering::Relaxed) {
+            tracing::debug!("the client reads too slowly: some of what a tool tells is lost");
+        }
+    });
+    let stream = of_request::<RequestStream>(&context.extensions).cloned();
+    let way = match stream {
+        Some(RequestStream(sender)) => Way::Stream(sender),
+        None => Way::Peer(context.peer.clone()),
+    };
+    (listener, Some(Teller { told, way }))
 }
 
 /// Passes on what a call tells.
-struct Teller {
+pub(super) struct Teller {
     told: mpsc::Receiver<ServerNotification>,
     way: Way,
 }

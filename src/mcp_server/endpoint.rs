@@ -18,23 +18,32 @@ use tracing::Span;
 
 use super::McpServer;
 use super::call::RequestStream;
-use super::handler::{Callers, Handler};
+use super::handler::{Callers, Handler, Setup};
 use super::sessions::{Owner, SessionsOf};
 use super::view::View;
-use crate::access::AccessScope;
+use crate::access::{AccessError, AccessScope};
 
 /// What is sent back.
 pub type McpResponse = Response<BoxBody<Bytes, Infallible>>;
 
 const SESSION_ID: &str = "mcp-session-id";
 
+/// The scope for whatever is more than looking, and the requests that need it.
+const CALL_SCOPE: &str = "tools:call";
+const CALLS: [&str; 3] = ["tools/call", "resources/read", "prompts/get"];
+
 /// What a client must accept to be answered by rmcp, and one that says nothing does.
 const ACCEPTS_BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
+
+/// The id of an error that belongs to no request.
+const NONE: serde_json::Value = serde_json::Value::Null;
 
 /// What can be told of a message before it is understood.
 #[derive(Debug, Default, Deserialize)]
 struct Glimpse {
     method: Option<String>,
+    #[serde(default)]
+    id: serde_json::Value,
 }
 
 impl McpServer {
@@ -48,20 +57,31 @@ impl McpServer {
         let owner = Owner { principal: scope.principal().id.clone(), server: server.map(str::to_owned) };
         let session = request.headers().get(SESSION_ID).map(|id| id.to_str().unwrap_or_default());
         if session.is_some_and(|id| !self.0.sessions.is_owned(id, &owner)) {
-            return error(StatusCode::NOT_FOUND, -32001, "there is no such session; initialize a new one");
+            return error(
+                StatusCode::NOT_FOUND,
+                -32001,
+                "there is no such session; initialize a new one",
+                NONE,
+            );
         }
         let has_session = session.is_some();
         let mut is_session = has_session || request.method() != Method::POST;
         if request.method() == Method::POST {
             match serde_json::from_slice::<Glimpse>(request.body()) {
-                Ok(glimpse) => is_session |= glimpse.method.as_deref() == Some("initialize"),
+                Ok(glimpse) => {
+                    let method = glimpse.method.as_deref().unwrap_or_default();
+                    is_session |= method == "initialize";
+                    if CALLS.contains(&method) && !scope.grants().has(CALL_SCOPE) {
+                        return missing_scope(glimpse.id);
+                    }
+                }
                 Err(problem) if problem.is_data() => {
                     let message = "the body is not one JSON-RPC message: an object (batches are not taken)";
-                    return error(StatusCode::BAD_REQUEST, -32600, message);
+                    return error(StatusCode::BAD_REQUEST, -32600, message, NONE);
                 }
                 Err(problem) => {
                     let message = format!("the body is not JSON: {problem}");
-                    return error(StatusCode::BAD_REQUEST, -32700, &message);
+                    return error(StatusCode::BAD_REQUEST, -32700, &message, NONE);
                 }
             }
             accept_both(&mut request);
@@ -70,16 +90,17 @@ impl McpServer {
         if has_session {
             request.extensions_mut().insert(stream);
         }
-        request.extensions_mut().insert(scope);
+        request.extensions_mut().insert(scope.clone());
         request.extensions_mut().insert(Span::current());
         let sessions = Arc::new(SessionsOf::new(Arc::clone(&self.0.sessions), owner, told));
-        let service = self.service(server, is_session, request.method(), Arc::clone(&sessions));
+        let service = self.service(server, scope, is_session, request.method(), Arc::clone(&sessions));
         let response = service.handle(request.map(Full::new)).await;
         if sessions.found_no_place() {
             let mut full = error(
                 StatusCode::SERVICE_UNAVAILABLE,
                 -32000,
                 "too many clients have a session at the moment; try again later",
+                NONE,
             );
             full.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
             return full;
@@ -90,6 +111,7 @@ impl McpServer {
     fn service(
         &self,
         server: Option<&str>,
+        scope: AccessScope,
         is_session: bool,
         method: &Method,
         sessions: Arc<SessionsOf>,
@@ -106,14 +128,27 @@ impl McpServer {
             // Whoever mounts the endpoint has looked at these before it asked who is calling.
             .disable_allowed_hosts()
             .disable_allowed_origins();
-        let view = View { toolbox: inner.toolbox.clone(), server: server.map(Arc::from) };
-        let (draining, settled) = (inner.draining.clone(), inner.tools_settled.clone());
-        let make = move || {
-            let (view, draining, settled) = (view.clone(), draining.clone(), settled.clone());
-            Ok(Handler::new(view, Callers::OfRequests, is_session, draining, settled))
+        let setup = Setup {
+            view: View { toolbox: inner.toolbox.clone(), server: server.map(Arc::from) },
+            callers: Callers::OfRequests(scope),
+            is_session,
+            draining: inner.draining.clone(),
+            tools_settled: inner.tools_settled.clone(),
         };
+        let make = move || Ok(Handler::new(setup.clone()));
         StreamableHttpService::new(make, sessions, config)
     }
+}
+
+/// For callers who may list and not call, in the way the protocol's authorization has it: the client may ask for more.
+fn missing_scope(id: serde_json::Value) -> McpResponse {
+    const CHALLENGE: HeaderValue = HeaderValue::from_static(
+        "Bearer realm=\"witgate\", error=\"insufficient_scope\", scope=\"tools:call\"",
+    );
+    let refusal = AccessError::MissingScope(CALL_SCOPE).to_string();
+    let mut response = error(StatusCode::FORBIDDEN, -32600, &refusal, id);
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, CHALLENGE);
+    response
 }
 
 /// Programs that post JSON by hand say little about what they take.
@@ -132,10 +167,10 @@ fn essence(entry: &str) -> &str {
     entry.split(';').next().unwrap_or_default().trim()
 }
 
-/// An error of the protocol that belongs to no request.
-fn error(status: StatusCode, code: i32, message: &str) -> McpResponse {
+/// An error of the protocol about the request `id`, or about none.
+fn error(status: StatusCode, code: i32, message: &str, id: serde_json::Value) -> McpResponse {
     let error = ErrorData::new(rmcp::model::ErrorCode(code), message.to_owned(), None);
-    let body = json!({"jsonrpc": "2.0", "id": null, "error": error}).to_string();
+    let body = json!({"jsonrpc": "2.0", "id": id, "error": error}).to_string();
     let mut response = Response::new(Full::new(Bytes::from(body)).boxed());
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -6,7 +6,7 @@ use rmcp::service::{ServerInitializeError, serve_server_with_ct};
 use rmcp::transport::stdio_pipes;
 
 use super::McpServer;
-use super::handler::{Callers, Handler};
+use super::handler::{Callers, Handler, Setup};
 use super::view::View;
 use crate::domain::Principal;
 
@@ -24,13 +24,13 @@ impl McpServer {
     pub async fn serve_stdio(&self, server: Option<&str>, principal: Principal) -> Result<(), StdioError> {
         let inner = &self.0;
         let view = View { toolbox: inner.toolbox.clone(), server: server.map(Arc::from) };
-        let handler = Handler::new(
+        let handler = Handler::new(Setup {
             view,
-            Callers::Operator(principal),
-            true,
-            inner.draining.clone(),
-            inner.tools_settled.clone(),
-        );
+            callers: Callers::Operator(principal),
+            is_session: true,
+            draining: inner.draining.clone(),
+            tools_settled: inner.tools_settled.clone(),
+        });
         let served = serve_server_with_ct(handler, stdio_pipes(), inner.stopping.child_token()).await;
         match served {
             Ok(service) => service.waiting().await.map(drop).map_err(|error| StdioError(error.to_string())),

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::access::AccessScope;
-use crate::toolbox::Toolbox;
+use crate::access::{AccessError, AccessScope};
+use crate::toolbox::{Contexts, Toolbox};
 use crate::tools::RegisteredTool;
 
 /// What an endpoint shows; a clone shows the same.
@@ -22,6 +22,20 @@ impl View {
         tools
     }
 
+    /// The tool called `name` here, for a call by the caller of `scope`.
+    ///
+    /// # Errors
+    /// As [`Toolbox::wanted`].
+    pub(super) fn wanted(&self, scope: &AccessScope, name: &str) -> Result<Arc<RegisteredTool>, AccessError> {
+        if self.server.is_none() {
+            return self.toolbox.wanted(scope, name);
+        }
+        let snapshot = self.toolbox.snapshot();
+        let tool = snapshot.tools().iter().find(|tool| self.shows(tool) && self.name_of(tool) == name);
+        let Some(tool) = tool else { return Err(AccessError::ToolNotAllowed(name.to_owned())) };
+        self.toolbox.wanted(scope, &tool.qualified_name)
+    }
+
     /// The tool called `name` here, if `scope` may see it.
     pub(super) fn find(&self, scope: &AccessScope, name: &str) -> Option<Arc<RegisteredTool>> {
         if self.server.is_none() {
@@ -31,6 +45,11 @@ impl View {
         let tool = snapshot.tools().iter().find(|tool| self.shows(tool) && self.name_of(tool) == name)?;
         let names = (&tool.definition.name, &tool.qualified_name);
         scope.sees_tool(names.0, names.1).then(|| Arc::clone(tool))
+    }
+
+    /// The resources and prompts.
+    pub(super) fn contexts(&self) -> Contexts {
+        self.toolbox.contexts(self.server.clone())
     }
 
     /// What `tool` is called here.
