@@ -85,10 +85,11 @@ pub async fn build(config: Config) -> anyhow::Result<Gateway> {
     let access = access.with_usage(usage).with_audit(audit.clone());
     let chat_is_open = access.chat_is_open();
     let mcp = Arc::new(McpServers::start(config.mcp_servers, config.tools.mcp.clone()));
+    let contexts = mcp.context_sources(&config.tools);
     let wasm_tools = Arc::new(WasmTools::new(plugins.folder()));
     let tools = Arc::new(ToolRegistry::with_newcomers(config.tools, mcp.sources(), Some(wasm_tools)));
     let directory: Arc<dyn ModelDirectory> = models.clone();
-    let toolbox = Toolbox::new(Arc::clone(&tools), audit.clone());
+    let toolbox = Toolbox::new(Arc::clone(&tools), audit.clone()).with_contexts(contexts);
     let engine = ChatEngine::new(
         config.chat,
         directory,

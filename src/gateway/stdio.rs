@@ -40,6 +40,7 @@ pub async fn serve_stdio(config: Config, server: Option<&str>) -> anyhow::Result
         bail!("there is no MCP server or plugin `{server}`; the servers in servers_config.json: {known}");
     }
     let servers = Arc::new(McpServers::start(config.mcp_servers, config.tools.mcp.clone()));
+    let contexts = servers.context_sources(&config.tools);
     let tools = Arc::new(ToolRegistry::with_newcomers(config.tools, servers.sources(), Some(plugin_tools)));
     let (settled, tools_settled) = watch::channel(false);
     let wait = Duration::from_millis(config.server.tools_wait_ms);
@@ -47,7 +48,7 @@ pub async fn serve_stdio(config: Config, server: Option<&str>) -> anyhow::Result
     let mcp_server = McpServer::new(
         &config.mcp_server,
         mcp_server::Parts {
-            toolbox: Toolbox::new(tools, AuditLog::none()),
+            toolbox: Toolbox::new(tools, AuditLog::none()).with_contexts(contexts),
             servers: names,
             tools_settled,
             keep_alive: Duration::from_millis(config.server.keep_alive_ms.max(1)),
