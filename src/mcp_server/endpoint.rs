@@ -61,7 +61,7 @@ impl McpServer {
                 StatusCode::NOT_FOUND,
                 -32001,
                 "there is no such session; initialize a new one",
-                NONE,
+                &NONE,
             );
         }
         let has_session = session.is_some();
@@ -72,16 +72,16 @@ impl McpServer {
                     let method = glimpse.method.as_deref().unwrap_or_default();
                     is_session |= method == "initialize";
                     if CALLS.contains(&method) && !scope.grants().has(CALL_SCOPE) {
-                        return missing_scope(glimpse.id);
+                        return missing_scope(&glimpse.id);
                     }
                 }
                 Err(problem) if problem.is_data() => {
                     let message = "the body is not one JSON-RPC message: an object (batches are not taken)";
-                    return error(StatusCode::BAD_REQUEST, -32600, message, NONE);
+                    return error(StatusCode::BAD_REQUEST, -32600, message, &NONE);
                 }
                 Err(problem) => {
                     let message = format!("the body is not JSON: {problem}");
-                    return error(StatusCode::BAD_REQUEST, -32700, &message, NONE);
+                    return error(StatusCode::BAD_REQUEST, -32700, &message, &NONE);
                 }
             }
             accept_both(&mut request);
@@ -100,7 +100,7 @@ impl McpServer {
                 StatusCode::SERVICE_UNAVAILABLE,
                 -32000,
                 "too many clients have a session at the moment; try again later",
-                NONE,
+                &NONE,
             );
             full.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
             return full;
@@ -141,7 +141,7 @@ impl McpServer {
 }
 
 /// For callers who may list and not call, in the way the protocol's authorization has it: the client may ask for more.
-fn missing_scope(id: serde_json::Value) -> McpResponse {
+fn missing_scope(id: &serde_json::Value) -> McpResponse {
     const CHALLENGE: HeaderValue = HeaderValue::from_static(
         "Bearer realm=\"witgate\", error=\"insufficient_scope\", scope=\"tools:call\"",
     );
@@ -168,7 +168,7 @@ fn essence(entry: &str) -> &str {
 }
 
 /// An error of the protocol about the request `id`, or about none.
-fn error(status: StatusCode, code: i32, message: &str, id: serde_json::Value) -> McpResponse {
+fn error(status: StatusCode, code: i32, message: &str, id: &serde_json::Value) -> McpResponse {
     let error = ErrorData::new(rmcp::model::ErrorCode(code), message.to_owned(), None);
     let body = json!({"jsonrpc": "2.0", "id": id, "error": error}).to_string();
     let mut response = Response::new(Full::new(Bytes::from(body)).boxed());
