@@ -25,6 +25,9 @@ pub const READ_RESOURCE: &str = "resources/read";
 /// What getting a prompt is called where access is decided on.
 pub const GET_PROMPT: &str = "prompts/get";
 
+/// Subscriptions come in no other way.
+const VIA: &str = "mcp";
+
 const SEPARATOR: &str = "__";
 
 /// A prompt under the name it has here.
@@ -151,7 +154,7 @@ impl Contexts {
             })?;
             (source, READ_RESOURCE)
         };
-        scope.may_call(action, &qualified(source.name(), action))?;
+        scope.check_call(site.via, action, &qualified(source.name(), action))?;
         if !source.capabilities().completions {
             return Ok(json!({"completion": {"values": []}}));
         }
@@ -169,8 +172,8 @@ impl Contexts {
             let message = format!("there is no resource `{uri}`");
             return Err(ToolError::new(ToolErrorKind::NotFound, message).into());
         };
-        scope.may_call(READ_RESOURCE, &qualified(source.name(), READ_RESOURCE))?;
-        scope.tool(READ_RESOURCE, source.name(), &json!({ "uri": uri }).to_string()).await?;
+        scope.check_call(VIA, READ_RESOURCE, &qualified(source.name(), READ_RESOURCE))?;
+        scope.tool(VIA, READ_RESOURCE, source.name(), &json!({ "uri": uri }).to_string()).await?;
         Ok(source.subscribe(uri).await?)
     }
 
@@ -185,8 +188,8 @@ impl Contexts {
         answer: impl Future<Output = Result<Value, ToolError>>,
     ) -> Result<Value, CallError> {
         let allowed = async {
-            scope.may_call(action, &qualified(source.name(), action))?;
-            scope.tool(action, source.name(), arguments).await
+            scope.check_call(record.via(), action, &qualified(source.name(), action))?;
+            scope.tool(record.via(), action, source.name(), arguments).await
         };
         if let Err(refusal) = allowed.await {
             record.is_refused();

@@ -33,6 +33,11 @@ impl<'a> Record<'a> {
         Self { toolbox, scope, action, target, server, arguments, via, started, is_done: false }
     }
 
+    /// How it came in.
+    pub(super) fn via(&self) -> &'static str {
+        self.via
+    }
+
     /// Access has refused, and has written that down itself.
     pub(super) fn is_refused(&mut self) {
         self.is_done = true;
