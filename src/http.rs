@@ -16,6 +16,7 @@ pub mod mcp;
 mod metrics;
 mod middleware;
 mod openai;
+mod openapi;
 pub mod plugins;
 mod rebinding;
 mod router;

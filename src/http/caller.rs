@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::error::ApiError;
 use super::state::App;
 use crate::access::accounts::UserId;
-use crate::access::{AccessScope, Credential, Door, Entry, Grants};
+use crate::access::{AccessError, AccessScope, Credential, Door, Entry, Grants};
 use crate::audit::AuditEvent;
 use crate::chat::TurnContext;
 use crate::domain::{HttpFacts, Principal, RequestId, TraceId};
@@ -181,7 +181,18 @@ impl FromRequestParts<App> for Scraper {
     }
 }
 
+impl ToolLister {
+    /// As from a request, for those who go on after a refusal.
+    pub(super) async fn enter(parts: &Parts, app: &App) -> Result<Self, AccessError> {
+        Box::pin(ask(parts, app, Door::Guarded("tools:list"))).await.map(Self)
+    }
+}
+
 pub(super) async fn enter(parts: &Parts, app: &App, door: Door) -> Result<AccessScope, ApiError> {
+    Ok(ask(parts, app, door).await?)
+}
+
+async fn ask(parts: &Parts, app: &App, door: Door) -> Result<AccessScope, AccessError> {
     let in_query = match door {
         Door::Chat => None,
         Door::Guarded(_) | Door::Known => query_key(parts),

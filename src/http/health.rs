@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::error::ApiError;
+use super::openapi::schemas;
 use super::state::App;
 
 /// Longest time the components get to report; one that hangs is not ready.
@@ -48,6 +49,11 @@ pub enum Health {
     Unavailable,
 }
 
+/// Name, version, links
+#[utoipa::path(
+    get, path = "/", tag = "about", operation_id = "welcome",
+    responses((status = 200, description = "hello", body = schemas::Welcome))
+)]
 pub(super) async fn welcome() -> Response {
     let links = json!({
         "chat": "/chat",
@@ -58,6 +64,9 @@ pub(super) async fn welcome() -> Response {
         "readiness": "/readyz",
         "metrics": "/metrics",
         "plugins": "/api/v1/plugins",
+        "tools": "/api/v1/mcp/tools",
+        "openapi": "/openapi.json",
+        "docs": "/docs",
     });
     json_response(&json!({
         "name": env!("CARGO_PKG_NAME"),
@@ -67,10 +76,23 @@ pub(super) async fn welcome() -> Response {
     }))
 }
 
+/// Whether the process answers
+#[utoipa::path(
+    get, path = "/healthz", tag = "about", operation_id = "alive",
+    responses((status = 200, description = "it does", body = schemas::Alive))
+)]
 pub(super) async fn alive() -> Response {
     json_response(&json!({"status": "ok"}))
 }
 
+/// Whether the gateway is ready, and how its parts are
+#[utoipa::path(
+    get, path = "/readyz", tag = "about", operation_id = "ready",
+    responses(
+        (status = 200, description = "ready, or degraded", body = schemas::ReadinessReport),
+        (status = 503, description = "not ready, or stopping", body = schemas::ReadinessReport),
+    )
+)]
 pub(super) async fn ready(State(app): State<App>) -> Response {
     let report = tokio::time::timeout(REPORT_TIMEOUT, app.readiness().components()).await;
     let (mut status, worst) = match &report {

@@ -16,6 +16,8 @@ use super::error::ApiError;
 use super::extract::{JsonBody, Page, PathId};
 use super::health::json_response;
 use super::known_fields::KnownFields;
+use super::openapi::accounts as shapes;
+use super::openapi::schemas::ErrorDetail;
 use super::state::App;
 use super::users::{self, MomentMs};
 use crate::access::accounts::{self, AccountError, Accounts, ApiKey, KeyView, Moment, NewApiKey, UserId};
@@ -26,6 +28,15 @@ const MAX_DAYS: u64 = 36_500;
 
 const DAY_MS: u64 = 86_400_000;
 
+/// Make an API key, which is told once
+#[utoipa::path(
+    post, path = "/api/v1/keys", tag = "accounts", operation_id = "createKey",
+    request_body = shapes::NewKey,
+    responses(
+        (status = 201, description = "the key, with `key`", body = shapes::Key),
+        (status = 409, description = "it cannot be made as things are", body = ErrorDetail),
+    )
+)]
 pub(super) async fn create(
     State(app): State<App>,
     member: Member,
@@ -54,6 +65,16 @@ pub(super) async fn create(
     Ok(response)
 }
 
+/// Your keys; of an admin all of them
+#[utoipa::path(
+    get, path = "/api/v1/keys", tag = "accounts", operation_id = "listKeys",
+    params(
+        ("user" = Option<String>, Query, description = "only those of this user, by number or name"),
+        ("limit" = Option<u64>, Query, description = "how many in a page", minimum = 1, maximum = 200),
+        ("offset" = Option<u64>, Query, description = "where the page begins"),
+    ),
+    responses((status = 200, description = "a page of keys", body = shapes::KeyPage))
+)]
 pub(super) async fn list(
     State(app): State<App>,
     member: Member,
@@ -74,6 +95,12 @@ pub(super) async fn list(
     Ok(json_response(&json!({"keys": keys, "next_offset": next, "total": found.total})))
 }
 
+/// One key
+#[utoipa::path(
+    get, path = "/api/v1/keys/{id}", tag = "accounts", operation_id = "getKey",
+    params(("id" = String, Path, description = "the key's id")),
+    responses((status = 200, description = "the key, without `key`", body = shapes::Key))
+)]
 pub(super) async fn get(
     State(app): State<App>,
     member: Member,
@@ -83,6 +110,12 @@ pub(super) async fn get(
     Ok(json_response(&KeyView::of(&key, users::now_ms())))
 }
 
+/// Revoke a key
+#[utoipa::path(
+    delete, path = "/api/v1/keys/{id}", tag = "accounts", operation_id = "revokeKey",
+    params(("id" = String, Path, description = "the key's id")),
+    responses((status = 200, description = "the key as it is now", body = shapes::Key))
+)]
 pub(super) async fn revoke(
     State(app): State<App>,
     member: Member,

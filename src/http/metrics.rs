@@ -104,7 +104,12 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
-/// Everything at this moment.
+/// Counters as OpenMetrics text, for Prometheus
+#[utoipa::path(
+    get, path = "/metrics", tag = "operations", operation_id = "metrics",
+    responses((status = 200, description = "the counters", body = String,
+        content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8"))
+)]
 pub(super) async fn scrape(State(app): State<App>, _scraper: Scraper) -> Response {
     let mut registry = Registry::with_prefix(PREFIX);
     registry.register_collector(Box::new(Snapshot::of(&app)));

@@ -12,6 +12,7 @@ use super::caller::Caller;
 use super::error::ApiError;
 use super::extract::{JsonBody, PathId, WantedTools, wants_events};
 use super::health::{json_bytes, json_response};
+use super::openapi::schemas;
 use super::sse::{self, Encoder};
 use super::state::App;
 use super::tool_events::{CallEvent, ResultEvent};
@@ -21,11 +22,22 @@ use crate::llm::ModelError;
 
 const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
 
+/// The models of all upstreams
+#[utoipa::path(
+    get, path = "/v1/models", tag = "openai", operation_id = "listModels",
+    responses((status = 200, description = "the models", body = schemas::ModelList))
+)]
 pub(super) async fn list_models(State(app): State<App>, caller: Caller) -> Response {
     let models = app.engine().models(caller.scope()).await;
     json_response(&json!({"object": "list", "data": models}))
 }
 
+/// One model
+#[utoipa::path(
+    get, path = "/v1/models/{id}", tag = "openai", operation_id = "getModel",
+    params(("id" = String, Path, description = "the model's id; it may contain slashes")),
+    responses((status = 200, description = "the model", body = schemas::Model))
+)]
 pub(super) async fn get_model(
     State(app): State<App>,
     caller: Caller,
@@ -35,6 +47,26 @@ pub(super) async fn get_model(
     model.map(|model| json_response(&model)).ok_or_else(|| ModelError::model_not_found(&id).into())
 }
 
+/// Create a chat completion
+///
+/// As in the OpenAI API; fields that are not listed go to the model. With `stream: true` the reply is a stream of chunks
+/// that ends with `data: [DONE]`.
+#[utoipa::path(
+    post, path = "/v1/chat/completions", tag = "openai", operation_id = "createChatCompletion",
+    request_body = schemas::CompletionRequest,
+    params(
+        ("x-gateway-tools" = Option<String>, Header, description = "the gateway's tools to use: `none`, `all` or names"),
+        ("x-gateway-events" = Option<String>, Header, description = "`1` shows tool calls as chunks of their own"),
+    ),
+    responses(
+        (status = 200, description = "the reply", content(
+            (schemas::Completion = "application/json"), ("text/event-stream"),
+        )),
+        (status = "4XX", description = "what the upstream refuses", body = schemas::OpenAiError),
+        (status = 502, description = "the upstream failed, or the model gave nothing usable", body = schemas::OpenAiError),
+        (status = 504, description = "the upstream, or the whole turn, took too long", body = schemas::OpenAiError),
+    )
+)]
 pub(super) async fn completions(
     State(app): State<App>,
     caller: Caller,

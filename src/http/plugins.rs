@@ -13,6 +13,7 @@ use super::caller::Operator;
 use super::error::ApiError;
 use super::extract::PathId;
 use super::health::json_response;
+use super::openapi::schemas;
 use super::state::App;
 use crate::plugin_host::{PluginHost, PluginReport, ReloadError, ReloadReport};
 
@@ -66,12 +67,23 @@ impl PluginAdmin for NoPlugins {
     }
 }
 
+/// The plugins: state, errors, grants, calls, times, memory
+#[utoipa::path(
+    get, path = "/api/v1/plugins", tag = "operations", operation_id = "listPlugins",
+    responses((status = 200, description = "the plugins", body = schemas::PluginList))
+)]
 pub(super) async fn list(State(app): State<App>, _operator: Operator) -> Response {
     let (generation, plugins) = app.plugins().reports();
     let warnings = app.plugins().warnings();
     json_response(&json!({"generation": generation, "plugins": plugins, "warnings": warnings}))
 }
 
+/// One plugin
+#[utoipa::path(
+    get, path = "/api/v1/plugins/{name}", tag = "operations", operation_id = "getPlugin",
+    params(("name" = String, Path, description = "the plugin's name")),
+    responses((status = 200, description = "the plugin", body = schemas::Plugin))
+)]
 pub(super) async fn get(
     State(app): State<App>,
     _operator: Operator,
@@ -87,6 +99,11 @@ pub(super) async fn get(
     })
 }
 
+/// Look at the plugins folder now
+#[utoipa::path(
+    post, path = "/api/v1/plugins/reload", tag = "operations", operation_id = "reloadPlugins",
+    responses((status = 200, description = "what it came to", body = schemas::ReloadReport))
+)]
 pub(super) async fn reload(State(app): State<App>, operator: Operator) -> Result<Response, ApiError> {
     tracing::info!(principal = %operator.0.principal().id, "the plugins folder is looked at on request");
     // The look goes on to its end, also where the client does not wait for it.

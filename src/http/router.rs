@@ -8,7 +8,7 @@ use axum::routing::{get, post};
 use super::error::ApiError;
 use super::middleware::{admission, digest, errors, observe, panic};
 use super::state::App;
-use super::{health, keys, mcp, metrics, openai, plugins, simple_chat, tools_api, users};
+use super::{health, keys, mcp, metrics, openai, openapi, plugins, simple_chat, tools_api, users};
 
 /// The whole API over `app`.
 pub fn router(app: &App) -> Router {
@@ -19,11 +19,12 @@ pub fn router(app: &App) -> Router {
         .route("/v1/models", get(openai::list_models))
         .route("/v1/models/{*id}", get(openai::get_model))
         .route("/v1/chat/completions", post(openai::completions))
-        .route("/api/v1/mcp/tools", get(tools_api::list))
-        .route("/api/v1/mcp/tools/call", post(tools_api::call))
-        .route("/api/v1/mcp/tools/{tool_name}", get(tools_api::get))
-        .route("/api/v1/mcp/tools/{tool_name}/schema", get(tools_api::schema))
-        .route("/api/v1/tools/{tool_name}", post(tools_api::call_one))
+        .route("/openapi.json", get(openapi::document))
+        .route("/api/v1/mcp/tools", get(tools_api::list::list))
+        .route("/api/v1/mcp/tools/call", post(tools_api::call::call))
+        .route("/api/v1/mcp/tools/{tool_name}", get(tools_api::list::get))
+        .route("/api/v1/mcp/tools/{tool_name}/schema", get(tools_api::list::schema))
+        .route("/api/v1/tools/{tool_name}", post(tools_api::call::call_one))
         .route("/api/v1/plugins", get(plugins::list))
         .route("/api/v1/plugins/reload", post(plugins::reload))
         .route("/api/v1/plugins/{name}", get(plugins::get))
@@ -42,6 +43,8 @@ pub fn router(app: &App) -> Router {
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(metrics::scrape))
+        .route("/docs", get(openapi::docs::page))
+        .route("/docs/{file}", get(openapi::docs::file))
         .merge(work)
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method);

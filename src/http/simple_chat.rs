@@ -15,12 +15,30 @@ use super::error::ApiError;
 use super::extract::{JsonBody, Page, PathId, WantedTools};
 use super::fields::{self, field};
 use super::health::json_response;
+use super::openapi::schemas;
 use super::sse::{self, Encoder};
 use super::state::App;
 use super::tool_events::{CallEvent, ResultEvent};
 use crate::chat::{ChatMessage, ReplyEvent};
 use crate::domain::SessionId;
 
+/// Say something
+///
+/// With `stream: true` the answer is a stream of the events `delta`, `tool_call`, `tool_result` and `done` or `error`.
+#[utoipa::path(
+    post, path = "/chat", tag = "chat", operation_id = "chat", request_body = schemas::ChatRequest,
+    params(
+        ("x-gateway-tools" = Option<String>, Header, description = "the gateway's tools to use: `none`, `all` or names"),
+    ),
+    responses(
+        (status = 200, description = "the answer", content(
+            (schemas::ChatReply = "application/json"), ("text/event-stream"),
+        )),
+        (status = 409, description = "the session's previous message is still being answered", body = schemas::ErrorDetail),
+        (status = 502, description = "the model failed", body = schemas::ErrorDetail),
+        (status = 504, description = "the model, or the whole turn, took too long", body = schemas::ErrorDetail),
+    )
+)]
 pub(super) async fn chat(
     State(app): State<App>,
     caller: Caller,
@@ -39,6 +57,15 @@ pub(super) async fn chat(
     Ok(json_response(&json!({"response": reply.response, "session_id": reply.session_id})))
 }
 
+/// Your sessions, latest first
+#[utoipa::path(
+    get, path = "/chat/sessions", tag = "chat", operation_id = "listSessions",
+    params(
+        ("limit" = Option<u64>, Query, description = "sessions in a page", minimum = 1, maximum = 200),
+        ("offset" = Option<u64>, Query, description = "where the page begins"),
+    ),
+    responses((status = 200, description = "a page of them", body = schemas::SessionPage))
+)]
 pub(super) async fn list_sessions(
     State(app): State<App>,
     caller: Caller,
@@ -48,6 +75,12 @@ pub(super) async fn list_sessions(
     Ok(json_response(&json!({"sessions": found.sessions, "next_offset": found.next_offset})))
 }
 
+/// A session with its messages
+#[utoipa::path(
+    get, path = "/chat/sessions/{id}", tag = "chat", operation_id = "getSession",
+    params(("id" = String, Path, description = "the session's id")),
+    responses((status = 200, description = "the session", body = schemas::SessionTranscript))
+)]
 pub(super) async fn get_session(
     State(app): State<App>,
     caller: Caller,
@@ -57,6 +90,12 @@ pub(super) async fn get_session(
     Ok(json_response(&transcript))
 }
 
+/// Forget a session
+#[utoipa::path(
+    delete, path = "/chat/sessions/{id}", tag = "chat", operation_id = "deleteSession",
+    params(("id" = String, Path, description = "the session's id")),
+    responses((status = 204, description = "it is forgotten"))
+)]
 pub(super) async fn delete_session(
     State(app): State<App>,
     caller: Caller,

@@ -15,6 +15,7 @@ use super::health::Readiness;
 use super::mcp::McpEndpoint;
 use super::metrics::RequestMetrics;
 use super::middleware::cors::{self, CorsError};
+use super::openapi::Documents;
 use super::plugins::PluginAdmin;
 use crate::access::Access;
 use crate::access::accounts::Accounts;
@@ -59,6 +60,7 @@ struct Inner {
     parts: Parts,
     cors: CorsLayer,
     requests: RequestMetrics,
+    documents: Documents,
     draining: AtomicBool,
     in_flight: Arc<Semaphore>,
     max_in_flight: u32,
@@ -75,8 +77,8 @@ impl App {
         let max_in_flight = max_in_flight.min(Semaphore::MAX_PERMITS.try_into().unwrap_or(u32::MAX));
         let in_flight = Arc::new(Semaphore::new(max_in_flight as usize));
         let draining = AtomicBool::new(false);
-        let requests = RequestMetrics::default();
-        Ok(Self(Arc::new(Inner { parts, cors, requests, draining, in_flight, max_in_flight })))
+        let (requests, documents) = (RequestMetrics::default(), Documents::default());
+        Ok(Self(Arc::new(Inner { parts, cors, requests, documents, draining, in_flight, max_in_flight })))
     }
 
     /// Runs the turns.
@@ -131,6 +133,11 @@ impl App {
     /// Counts requests.
     pub(super) fn requests(&self) -> &RequestMetrics {
         &self.0.requests
+    }
+
+    /// The OpenAPI documents made so far.
+    pub(super) fn documents(&self) -> &Documents {
+        &self.0.documents
     }
 
     pub(super) fn readiness(&self) -> &dyn Readiness {

@@ -5,13 +5,10 @@
 //! one that does not exist. Definitions are sent as they were written when the tool came in; arguments go to the toolbox as
 //! the text they are.
 
-mod call;
-mod list;
+pub(super) mod call;
+pub(super) mod list;
 mod progress;
 mod stream;
-
-pub(super) use call::{call, call_one};
-pub(super) use list::{get, list, schema};
 
 use std::sync::Arc;
 

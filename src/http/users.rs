@@ -15,6 +15,8 @@ use super::error::ApiError;
 use super::extract::{JsonBody, Page, PathId};
 use super::health::json_response;
 use super::known_fields::KnownFields;
+use super::openapi::accounts as shapes;
+use super::openapi::schemas::ErrorDetail;
 use super::state::App;
 use crate::access::accounts::{self, MIN_PASSWORD_CHARS, NewUser, Role, UserId, UserPatch, UserView};
 use crate::access::{Grants, Limits};
@@ -30,6 +32,15 @@ pub(super) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const TEXT: &str = "a string that is not empty";
 const ROLE: &str = "\"admin\", \"user\" or \"service\"";
 
+/// Make a user
+#[utoipa::path(
+    post, path = "/api/v1/users", tag = "accounts", operation_id = "createUser",
+    request_body = shapes::NewUser,
+    responses(
+        (status = 201, description = "the user", body = shapes::User),
+        (status = 409, description = "the name is taken, or it is the last admin", body = ErrorDetail),
+    )
+)]
 pub(super) async fn create(
     State(app): State<App>,
     Admin(member): Admin,
@@ -47,6 +58,15 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, json_response(&UserView::from(&user))).into_response())
 }
 
+/// All users
+#[utoipa::path(
+    get, path = "/api/v1/users", tag = "accounts", operation_id = "listUsers",
+    params(
+        ("limit" = Option<u64>, Query, description = "how many in a page", minimum = 1, maximum = 200),
+        ("offset" = Option<u64>, Query, description = "where the page begins"),
+    ),
+    responses((status = 200, description = "a page of users", body = shapes::UserPage))
+)]
 pub(super) async fn list(State(app): State<App>, Admin(_): Admin, page: Page) -> Result<Response, ApiError> {
     let wanted = accounts::Page { offset: page.offset, limit: page.limit };
     let found = app.accounts()?.users(wanted).await?;
@@ -55,6 +75,12 @@ pub(super) async fn list(State(app): State<App>, Admin(_): Admin, page: Page) ->
     Ok(json_response(&json!({"users": users, "next_offset": next, "total": found.total})))
 }
 
+/// One user
+#[utoipa::path(
+    get, path = "/api/v1/users/{id}", tag = "accounts", operation_id = "getUser",
+    params(("id" = String, Path, description = "the user's number")),
+    responses((status = 200, description = "the user", body = shapes::User))
+)]
 pub(super) async fn get(
     State(app): State<App>,
     Admin(_): Admin,
@@ -64,6 +90,16 @@ pub(super) async fn get(
     Ok(json_response(&UserView::from(&user)))
 }
 
+/// Change a user
+#[utoipa::path(
+    patch, path = "/api/v1/users/{id}", tag = "accounts", operation_id = "updateUser",
+    params(("id" = String, Path, description = "the user's number")),
+    request_body = shapes::UserChange,
+    responses(
+        (status = 200, description = "the user as it is now", body = shapes::User),
+        (status = 409, description = "the name is taken, or it is the last admin", body = ErrorDetail),
+    )
+)]
 pub(super) async fn update(
     State(app): State<App>,
     Admin(member): Admin,
@@ -107,6 +143,15 @@ pub(super) async fn update(
     Ok(json_response(&UserView::from(&user)))
 }
 
+/// Delete a user and its keys
+#[utoipa::path(
+    delete, path = "/api/v1/users/{id}", tag = "accounts", operation_id = "deleteUser",
+    params(("id" = String, Path, description = "the user's number")),
+    responses(
+        (status = 204, description = "it is gone"),
+        (status = 409, description = "the name is taken, or it is the last admin", body = ErrorDetail),
+    )
+)]
 pub(super) async fn delete(
     State(app): State<App>,
     Admin(member): Admin,
@@ -119,6 +164,11 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Yourself
+#[utoipa::path(
+    get, path = "/api/v1/users/me", tag = "accounts", operation_id = "getMe",
+    responses((status = 200, description = "the user your credential belongs to", body = shapes::User))
+)]
 pub(super) async fn me(State(app): State<App>, member: Member) -> Result<Response, ApiError> {
     let user = app.accounts()?.user(own_id(&member)?).await?;
     Ok(json_response(&UserView::from(&user)))

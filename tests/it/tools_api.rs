@@ -1,6 +1,8 @@
 //! The tools API over HTTP: the reference's tables of endpoints, credentials and errors, row by row.
 
 mod calls;
+mod document;
+mod snippets;
 
 use serde_json::{Value, json};
 

@@ -22,10 +22,21 @@ use crate::http::error::ApiError;
 use crate::http::extract::JsonBody;
 use crate::http::fields::{self, field, object_text};
 use crate::http::health::json_response;
+use crate::http::openapi::schemas;
 use crate::http::state::App;
 use crate::llm::ToolChoice;
 use crate::toolbox::{CallError, CallSite};
 
+/// Call a tool
+///
+/// With `accept: text/event-stream` the answer is a stream of the events `progress` and `log`, and one `result`.
+#[utoipa::path(
+    post, path = "/api/v1/mcp/tools/call", tag = "tools", operation_id = "callTool",
+    request_body = schemas::CallRequest,
+    responses((status = 200, description = "the call was made, or failed for a reason of the tool's: `success` tells", content(
+        (schemas::CallAnswer = "application/json"), ("text/event-stream"),
+    )))
+)]
 pub(in crate::http) async fn call(
     State(app): State<App>,
     ToolCaller(scope): ToolCaller,
@@ -36,6 +47,17 @@ pub(in crate::http) async fn call(
     answer(&app, scope, &headers, &tool_name, arguments).await
 }
 
+/// Call the tool of this name with the body as its arguments
+///
+/// With a key there is an operation of its own for each tool, which knows the arguments.
+#[utoipa::path(
+    post, path = "/api/v1/tools/{tool_name}", tag = "tools", operation_id = "callToolByName",
+    params(("tool_name" = String, Path, description = "the tool's canonical name, or `server__tool`")),
+    request_body(content = Object, content_type = "application/json", description = "the arguments"),
+    responses((status = 200, description = "the call was made, or failed for a reason of the tool's: `success` tells", content(
+        (schemas::CallAnswer = "application/json"), ("text/event-stream"),
+    )))
+)]
 pub(in crate::http) async fn call_one(
     State(app): State<App>,
     ToolCaller(scope): ToolCaller,

@@ -14,10 +14,25 @@ use super::{ToolName, find};
 use crate::http::caller::ToolLister;
 use crate::http::error::ApiError;
 use crate::http::health::{json_bytes, json_response};
+use crate::http::openapi::schemas;
 use crate::http::state::App;
 use crate::llm::ToolChoice;
 use crate::tools::RegisteredTool;
 
+/// The tools you may use
+#[utoipa::path(
+    get, path = "/api/v1/mcp/tools", tag = "tools", operation_id = "listTools",
+    params(
+        ("server" = Option<String>, Query, description = "only those of this MCP server or plugin"),
+        ("q" = Option<String>, Query, description = "only those with this text in their name, title or description"),
+        ("if-none-match" = Option<String>, Header, description = "the `ETag` of what you have"),
+    ),
+    responses(
+        (status = 200, description = "the tools", body = [schemas::ToolDefinition],
+            headers(("etag" = String, description = "changes with the list"))),
+        (status = 304, description = "it has not changed"),
+    )
+)]
 pub(in crate::http) async fn list(
     State(app): State<App>,
     ToolLister(scope): ToolLister,
@@ -31,6 +46,15 @@ pub(in crate::http) async fn list(
     tagged(&headers, &tag, || json_bytes(array(&tools)))
 }
 
+/// One tool
+#[utoipa::path(
+    get, path = "/api/v1/mcp/tools/{tool_name}", tag = "tools", operation_id = "getTool",
+    params(
+        ("tool_name" = String, Path, description = "the tool's canonical name, or `server__tool`"),
+        ("if-none-match" = Option<String>, Header, description = "the `ETag` of what you have"),
+    ),
+    responses((status = 200, description = "the tool", body = schemas::ToolDefinition), (status = 304, description = "it has not changed"))
+)]
 pub(in crate::http) async fn get(
     State(app): State<App>,
     ToolLister(scope): ToolLister,
@@ -42,6 +66,15 @@ pub(in crate::http) async fn get(
     Ok(tagged(&headers, &tag, || json_bytes(tool.definition_json.clone())))
 }
 
+/// The JSON Schema of a tool's arguments
+#[utoipa::path(
+    get, path = "/api/v1/mcp/tools/{tool_name}/schema", tag = "tools", operation_id = "getToolSchema",
+    params(
+        ("tool_name" = String, Path, description = "the tool's canonical name, or `server__tool`"),
+        ("if-none-match" = Option<String>, Header, description = "the `ETag` of what you have"),
+    ),
+    responses((status = 200, description = "the schema", body = Object), (status = 304, description = "it has not changed"))
+)]
 pub(in crate::http) async fn schema(
     State(app): State<App>,
     ToolLister(scope): ToolLister,

@@ -1,0 +1,135 @@
+//! The document itself: it has every route and no other, it is whole, and tools are in it as they are.
+
+use std::collections::{BTreeSet, HashSet};
+
+use serde_json::{Value, json};
+
+use super::STATIC;
+use super::embed::embedded;
+
+/// The routes in the source of the router, as `METHOD path`.
+fn routes() -> BTreeSet<String> {
+    let source = include_str!("../router.rs");
+    let mut found = BTreeSet::new();
+    for part in source.split(".route(").skip(1) {
+        let path = part.split('"').nth(1).unwrap().replace("{*", "{");
+        let handlers = part.split('"').nth(2).unwrap().split(".layer").next().unwrap();
+        for method in ["get", "post", "put", "patch", "delete"] {
+            let is_called = handlers
+                .match_indices(&format!("{method}("))
+                .any(|(at, _)| handlers[..at].ends_with([' ', '.', '\n']));
+            if is_called {
+                found.insert(format!("{} {path}", method.to_uppercase()));
+            }
+        }
+    }
+    found
+}
+
+fn operations(document: &Value) -> Vec<(String, &Value)> {
+    let mut found = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            found.push((format!("{} {path}", method.to_uppercase()), operation));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_route_is_described_and_nothing_else() {
+    let described: BTreeSet<String> = operations(&STATIC).into_iter().map(|(place, _)| place).collect();
+    assert!(described.len() > 20, "{described:?}");
+    assert_eq!(routes(), described, "the routes in router.rs (left) and in the document (right)");
+}
+
+#[test]
+fn operations_are_whole() {
+    let mut ids = HashSet::new();
+    for (place, operation) in operations(&STATIC) {
+        let id = operation["operationId"].as_str().unwrap();
+        assert!(ids.insert(id.to_owned()), "{id} is there twice");
+        assert!(id.chars().all(char::is_alphanumeric), "{id}: names of tools must not meet it");
+        assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{place} has no summary");
+        let tag = &operation["tags"][0];
+        let mut tags = STATIC["tags"].as_array().unwrap().iter();
+        assert!(tags.any(|known| known["name"] == *tag), "{place} has the unknown tag {tag}");
+        assert!(operation["security"].is_array(), "{place} does not say whom it asks");
+    }
+    assert_eq!(STATIC["openapi"], "3.1.0");
+}
+
+#[test]
+fn references_lead_somewhere() {
+    let mut pending = vec![&*STATIC];
+    let mut seen = 0;
+    while let Some(value) = pending.pop() {
+        if let Some(reference) = value.get("$ref").and_then(Value::as_str) {
+            let pointer = reference.strip_prefix('#').unwrap();
+            assert!(STATIC.pointer(pointer).is_some(), "{reference} leads nowhere");
+            seen += 1;
+        }
+        match value {
+            Value::Object(object) => pending.extend(object.values()),
+            Value::Array(list) => pending.extend(list),
+            _ => {}
+        }
+    }
+    assert!(seen > 50);
+}
+
+#[test]
+fn references_of_a_tools_schema_move_with_it() {
+    let schema = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "https://tool.example/s",
+        "type": "object",
+        "properties": {
+            "a": {"$ref": "#/$defs/a"},
+            "self": {"$ref": "#"},
+            "named": {"$ref": "#there"},
+            "absolute": {"$ref": "https://tool.example/s#/$defs/a"},
+            "nowhere": {"$ref": "#/$defs/none", "description": "stays"},
+            "elsewhere": {"$ref": "https://other.example/s"},
+            "encoded": {"$ref": "#/$defs/%C3%A4"},
+            "$ref": {"type": "string"},
+            "id": {"type": "string"},
+            "plain": {"const": {"$ref": "#/$defs/a"}, "enum": [{"$ref": "#"}], "default": {"$id": "x"}},
+        },
+        "$defs": {"a": {"type": "string"}, "b": {"$anchor": "there"}, "ä": {}},
+    });
+    let base = "#/components/schemas/t.arguments";
+    let out = embedded(&schema, base);
+    let of = |name: &str| out["properties"][name].clone();
+    assert_eq!(of("a"), json!({"$ref": format!("{base}/$defs/a")}));
+    assert_eq!(of("self"), json!({"$ref": base}));
+    assert_eq!(of("named"), json!({"$ref": format!("{base}/$defs/b")}));
+    assert_eq!(of("absolute"), json!({"$ref": format!("{base}/$defs/a")}));
+    assert_eq!(of("nowhere"), json!({"description": "stays"}));
+    assert_eq!(of("elsewhere"), json!({}));
+    assert_eq!(of("encoded"), json!({"$ref": format!("{base}/$defs/%C3%A4")}));
+    assert_eq!(of("$ref"), json!({"type": "string"}), "a property of that name is no reference");
+    assert_eq!(of("id"), json!({"type": "string"}));
+    assert_eq!(of("plain"), schema["properties"]["plain"], "values are left alone");
+    assert!(out.get("$schema").is_none() && out.get("$id").is_none());
+}
+
+#[test]
+fn older_drafts_are_said_in_the_new_way() {
+    let schema = json!({
+        "properties": {
+            "n": {"minimum": 1, "exclusiveMinimum": true, "maximum": 3, "exclusiveMaximum": false},
+            "pair": {"items": [{"type": "string"}, {"$ref": "#/definitions/d"}], "additionalItems": false},
+        },
+        "dependencies": {"n": ["pair"], "pair": {"required": ["n"]}},
+        "definitions": {"d": {"required": true}},
+    });
+    let wanted = json!({
+        "properties": {
+            "n": {"exclusiveMinimum": 1, "maximum": 3},
+            "pair": {"prefixItems": [{"type": "string"}, {"$ref": "#/x/definitions/d"}], "items": false},
+        },
+        "dependentRequired": {"n": ["pair"]}, "dependentSchemas": {"pair": {"required": ["n"]}},
+        "definitions": {"d": {}},
+    });
+    assert_eq!(embedded(&schema, "#/x"), wanted);
+}
