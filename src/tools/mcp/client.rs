@@ -100,8 +100,6 @@ impl ClientHandler for Handler {
     }
 
     async fn on_resource_list_changed(&self, _context: NotificationContext<RoleClient>) {
-        // Templates have no notice of their own.
-        self.server.relist(Kind::Templates);
         self.server.relist(Kind::Resources);
     }
 
@@ -237,7 +235,6 @@ pub(super) async fn subscribe(server: &Server, live: &Live) {
             live.tools_changed.notify_one();
         }
         if resources {
-            server.relist(Kind::Templates);
             server.relist(Kind::Resources);
         }
         if prompts {

@@ -207,6 +207,10 @@ impl Server {
     pub(super) fn relist(&self, kind: Kind) {
         if let Some(live) = self.connection() {
             live.lists.forget(kind);
+            // Templates have no notice of their own. Both go before the number grows: who sees it asks for both.
+            if kind == Kind::Resources {
+                live.lists.forget(Kind::Templates);
+            }
         }
         self.context.send_modify(|version| match kind {
             Kind::Resources | Kind::Templates => version.resources += 1,
