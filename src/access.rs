@@ -13,6 +13,7 @@ pub mod accounts;
 mod chain;
 mod enter;
 mod error;
+mod explain;
 mod grants;
 mod identity;
 mod limits;
@@ -32,6 +33,7 @@ use serde::{Deserialize, Deserializer, de};
 
 pub use enter::RateSlot;
 pub use error::AccessError;
+pub use explain::Asker;
 pub use grants::{BudgetPeriod, Grants, Limits, SCOPES, TokenBudget, is_scope};
 pub use identity::{Credential, Door, Owner};
 pub use limits::{

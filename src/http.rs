@@ -6,6 +6,7 @@
 
 mod caller;
 mod config;
+mod doors;
 mod error;
 mod extract;
 mod fields;
@@ -31,6 +32,7 @@ mod tools_api;
 mod users;
 
 pub use config::{CorsConfig, LimitsConfig, ServerConfig};
+pub use doors::door_of;
 pub use health::{Component, Health, Readiness};
 pub use middleware::cors::CorsError;
 pub use router::router;

@@ -127,6 +127,29 @@ impl Toolbox {
         }
     }
 
+    /// Whether the caller of `scope` may call `tool` with `arguments`; nothing is called.
+    ///
+    /// # Errors
+    /// The refusal of the access chain.
+    pub async fn check(
+        &self,
+        scope: &AccessScope,
+        tool: &RegisteredTool,
+        arguments: &str,
+        via: &'static str,
+    ) -> Result<(), AccessError> {
+        permitted(scope, tool, arguments, via).await.map(|_arguments| ())
+    }
+
+    /// Writes down that somebody wanted the tool called `name` without having been offered it, where that is because it
+    /// must not have it.
+    pub fn was_not_offered(&self, scope: &AccessScope, name: &str, via: &'static str) {
+        if let Some(tool) = self.snapshot().find(name) {
+            // The caller is told that there is no such tool, whatever the reason.
+            let _refusal = scope.check_call(via, &tool.definition.name, &tool.qualified_name);
+        }
+    }
+
     /// Calls `tool` for the caller of `scope`, with `arguments` as the caller wrote them. Dropping the future cancels the
     /// call.
     ///

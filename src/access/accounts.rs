@@ -36,8 +36,8 @@ pub use self::view::{KeyView, Moment, UserView};
 
 use self::keys::{Presented, StoredKey};
 use self::password::Passwords;
-pub(super) use self::snapshot::KeyCheck;
 use self::snapshot::Snapshot;
+pub(super) use self::snapshot::{KeyCheck, KeyEntry, UserEntry};
 use self::worker::Worker;
 use crate::access::grants::{Grants, is_scope};
 use crate::config::secret::Secret;
@@ -260,6 +260,16 @@ impl Accounts {
     pub(super) fn check_key(&self, text: &str) -> Option<KeyCheck> {
         let presented = Presented::parse(text)?;
         Some(self.0.snapshot.load().check(presented, self.now_ms()))
+    }
+
+    /// The state of the key with this id, whoever presents it.
+    pub(super) fn key_state(&self, id: &str) -> KeyCheck {
+        self.0.snapshot.load().state(id, self.now_ms())
+    }
+
+    /// The user with this number, as requests see it.
+    pub(super) fn user_entry(&self, id: UserId) -> Option<Arc<UserEntry>> {
+        self.0.snapshot.load().user(id)
     }
 
     pub(super) fn now_ms(&self) -> u64 {

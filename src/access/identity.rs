@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::accounts::{Accounts, KeyCheck};
+use super::accounts::{Accounts, KeyCheck, KeyEntry, UserEntry};
 use super::grants::Grants;
 use super::rules::Rules;
 use super::{AccessError, ChatAccess};
@@ -97,6 +97,18 @@ impl Identity {
         self.static_key.is_some() || self.accounts.is_some()
     }
 
+    /// The users and keys, where there are any.
+    pub(super) fn accounts(&self) -> Option<&Accounts> {
+        self.accounts.as_ref()
+    }
+
+    /// The holder of a key that is good.
+    pub(super) fn of_key(key: &KeyEntry, owner: &UserEntry) -> Identified {
+        let (principal, grants) = (key.principal.clone(), Arc::clone(&key.grants));
+        let owner = Owner { id: owner.principal.id.clone(), grants: Arc::clone(&owner.grants) };
+        Identified { principal, is_known: true, grants, owner: Some(owner), refusal: None }
+    }
+
     /// What a principal that a policy named may do: what its scopes say, or what everybody may.
     pub(super) fn grants_of(&self, principal: &Principal) -> Arc<Rules> {
         if principal.scopes.is_empty() {
@@ -129,9 +141,7 @@ impl Identity {
         // Only who was given one of our keys has something that looks like one: no stranger anywhere, also if it is bad.
         let refused = match checked {
             Some(KeyCheck::Valid { key, owner }) => {
-                let (principal, grants) = (key.principal.clone(), Arc::clone(&key.grants));
-                let owner = Owner { id: owner.principal.id.clone(), grants: Arc::clone(&owner.grants) };
-                return Identified { principal, is_known: true, grants, owner: Some(owner), refusal: None };
+                return Self::of_key(&key, &owner);
             }
             Some(KeyCheck::Unknown) => Some(AccessError::Invalid),
             Some(KeyCheck::Revoked) => Some(AccessError::Revoked),

@@ -56,6 +56,7 @@ async fn call(
     session_id: Option<&SessionId>,
 ) -> ToolResult {
     let Some(tool) = &pending.tool else {
+        toolbox.was_not_offered(&context.access, &pending.call.name, "chat");
         let message =
             format!("there is no tool named `{}`; use one of the tools you were given", pending.call.name);
         return ToolResult::error(message);

@@ -22,7 +22,7 @@ use crate::tools::wasm::WasmTools;
 use crate::tools::{ToolRegistry, ToolSnapshot};
 
 /// Time on top of the handshake's own limit, which ends the wait for servers in every ordinary case.
-const EXTRA_WAIT: Duration = Duration::from_secs(5);
+pub(super) const EXTRA_WAIT: Duration = Duration::from_secs(5);
 
 /// Longest JSON read from standard input, in bytes.
 const MAX_ARGUMENTS_BYTES: u64 = 16 * 1024 * 1024;
@@ -81,20 +81,20 @@ pub(super) async fn run(
 }
 
 /// Waits until every server is ready or has failed.
-async fn settle(servers: &McpServers, wait: Duration, terminal: Terminal) {
+pub(super) async fn settle(servers: &McpServers, wait: Duration, terminal: Terminal) {
     let _spinner = Spinner::start(terminal, "starting MCP servers");
     servers.settled(wait).await;
 }
 
 /// Names the servers whose tools are missing.
-fn tell_missing(servers: &McpServers, terminal: Terminal) {
+pub(super) fn tell_missing(servers: &McpServers, terminal: Terminal) {
     for line in missing_servers(servers) {
         note(&format!("{} {}\n", terminal.err(Style::Warning, "warning:"), clean(&line)));
     }
 }
 
 /// The arguments as JSON text of an object.
-fn checked_arguments(given: &str) -> anyhow::Result<String> {
+pub(super) fn checked_arguments(given: &str) -> anyhow::Result<String> {
     let mut text = given.to_owned();
     if given == "-" {
         text.clear();
@@ -185,7 +185,7 @@ fn show(result: &ToolResult, json: bool, terminal: Terminal) -> anyhow::Result<O
     Ok(if result.is_error { Outcome::Failed } else { Outcome::Done })
 }
 
-fn unknown_tool<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
+pub(super) fn unknown_tool<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
     let mut near: Vec<(f64, &str)> = known
         .map(|candidate| {
             let part = candidate.contains(name) || name.contains(candidate);

@@ -69,6 +69,19 @@ pub(in crate::access) enum KeyCheck {
     Expired,
 }
 
+impl KeyEntry {
+    /// Whether it is good now.
+    fn state(self: &Arc<Self>, now_ms: u64) -> KeyCheck {
+        let Some(owner) = self.owner.as_ref().filter(|owner| !owner.is_disabled && !self.is_revoked) else {
+            return KeyCheck::Revoked;
+        };
+        if self.expires_ms.is_some_and(|end| end <= now_ms) {
+            return KeyCheck::Expired;
+        }
+        KeyCheck::Valid { key: Arc::clone(self), owner: Arc::clone(owner) }
+    }
+}
+
 impl Snapshot {
     /// A snapshot of these. Uses of keys that `before` knows and the database does not are kept.
     pub(super) fn new(users: Vec<StoredUser>, keys: Vec<StoredKey>, before: &Self) -> Self {
@@ -105,14 +118,22 @@ impl Snapshot {
         let expected = entry.map_or(&[0; 32], |entry| &entry.hash);
         let is_right = bool::from(hash.ct_eq(expected));
         let Some(entry) = entry.filter(|_| is_right) else { return KeyCheck::Unknown };
-        let Some(owner) = entry.owner.as_ref().filter(|owner| !owner.is_disabled && !entry.is_revoked) else {
-            return KeyCheck::Revoked;
-        };
-        if entry.expires_ms.is_some_and(|end| end <= now_ms) {
-            return KeyCheck::Expired;
+        let state = entry.state(now_ms);
+        if matches!(state, KeyCheck::Valid { .. }) {
+            entry.used.last_ms.fetch_max(now_ms, Ordering::Relaxed);
         }
-        entry.used.last_ms.fetch_max(now_ms, Ordering::Relaxed);
-        KeyCheck::Valid { key: Arc::clone(entry), owner: Arc::clone(owner) }
+        state
+    }
+
+    /// The state of the key with this id, without its secret: for those who look after keys.
+    pub(super) fn state(&self, id: &str, now_ms: u64) -> KeyCheck {
+        let id = <&[u8; ID_LENGTH]>::try_from(id.as_bytes()).ok();
+        id.and_then(|id| self.keys.get(id)).map_or(KeyCheck::Unknown, |entry| entry.state(now_ms))
+    }
+
+    /// The user with this number.
+    pub(super) fn user(&self, id: UserId) -> Option<Arc<UserEntry>> {
+        self.users.get(&id).cloned()
     }
 
     /// When the key of this id was last taken.

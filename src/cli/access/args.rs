@@ -208,15 +208,36 @@ pub(super) struct NewKeyArgs {
 pub(super) struct ExplainArgs {
     #[command(flatten)]
     pub(super) who: Who,
-    /// The model it asks for
+    /// The tool it wants to call, as `witgate tools list` names it
+    #[arg(long, value_name = "NAME")]
+    pub(super) tool: Option<String>,
+    /// The arguments of the call, a JSON object
+    #[arg(long, value_name = "JSON", requires = "tool", default_value = "{}")]
+    pub(super) arguments: String,
+    /// The model it asks for; empty for the default
     #[arg(long, value_name = "ID")]
     pub(super) model: Option<String>,
+    /// Method and path of the request [default: the one that fits --tool and --model]
+    #[arg(long, value_name = "ENDPOINT")]
+    pub(super) endpoint: Option<String>,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 /// Who is asking.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(super) struct Who {
+    /// The holder of the key with this id; a whole key works too, and `-` reads one from standard input
+    #[arg(long, value_name = "ID")]
+    pub(super) key: Option<String>,
+    /// The holder of the key in this environment variable
+    #[arg(long, value_name = "NAME")]
+    pub(super) key_env: Option<String>,
+    /// A user, by name or number
+    #[arg(long, value_name = "USER")]
+    pub(super) user: Option<String>,
     /// The holder of the key in WITGATE_API_KEY
     #[arg(long)]
     pub(super) static_key: bool,
