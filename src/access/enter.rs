@@ -167,12 +167,7 @@ impl Visit<'_> {
 
     /// The gateway's own rules for the endpoint: the scope, and the requests in a minute.
     fn check_rules(&mut self) -> Result<(), AccessError> {
-        let scope = match self.door {
-            Door::Chat => Some("chat"),
-            Door::Guarded(scope) => Some(scope),
-            Door::Known => None,
-        };
-        if let Some(scope) = scope {
+        if let Some(scope) = self.door.scope() {
             let scopes = || format!("it needs `{scope}`; the caller has {}", words(&self.who.grants.scopes));
             if !self.who.grants.has(scope) {
                 self.trace.note("scope", Verdict::Denied, scopes);

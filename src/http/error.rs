@@ -413,7 +413,7 @@ impl From<ChatError> for ApiError {
             }
             ChatErrorKind::TurnTimeout(_) => gateway(StatusCode::GATEWAY_TIMEOUT, "turn_timeout"),
         };
-        api.0.do_not_retry = error.tools_ran;
+        api.0.do_not_retry |= error.tools_ran;
         api
     }
 }

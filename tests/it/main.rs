@@ -28,6 +28,7 @@ mod hostile_input;
 mod hot_swap;
 #[cfg(unix)]
 mod lifecycle;
+mod limits;
 mod mcp_conformance_client;
 mod mcp_server;
 mod openai;
