@@ -53,7 +53,7 @@ pub(super) fn write(
         AuditOutcome::ToolError => ("tool_error", None, None, None),
         AuditOutcome::Failed(reason) => ("failed", Some(redactor.text(reason)), None, None),
         AuditOutcome::Cancelled => ("cancelled", None, None, None),
-        AuditOutcome::Denied { rule, status } => ("denied", None, Some(redactor.text(rule)), Some(*status)),
+        AuditOutcome::Denied { rule, status } => ("denied", None, Some(redactor.name(rule)), Some(*status)),
     };
     let arguments = match (&event.arguments, is_cut) {
         (_, true) => Some(Value::from("[left out: the log was behind]")),
@@ -67,11 +67,11 @@ pub(super) fn write(
         reason,
         rule,
         status,
-        principal: redactor.text(&event.subject.principal),
-        name: event.subject.name.as_deref().map(|name| redactor.text(name)),
+        principal: redactor.name(&event.subject.principal),
+        name: event.subject.name.as_deref().map(|name| redactor.name(name)),
         peer: event.subject.peer,
         via: event.via,
-        target: redactor.text(&event.target),
+        target: redactor.name(&event.target),
         server: event.server.as_deref(),
         arguments,
         result_bytes: event.result_bytes,

@@ -67,7 +67,12 @@ impl Redactor {
         }
     }
 
-    /// A text that is no argument: a name, a path, a reason.
+    /// The name of something: a principal, a tool, a path.
+    pub(super) fn name(&self, text: &str) -> String {
+        shapes::hide_in_name(&self.without_known(text))
+    }
+
+    /// A text that is no argument, such as a reason.
     pub(super) fn text(&self, text: &str) -> String {
         shapes::hide(&self.without_known(text))
     }

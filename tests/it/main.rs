@@ -27,6 +27,8 @@ mod hostile_input;
 #[cfg(target_os = "linux")]
 mod hot_swap;
 #[cfg(unix)]
+mod identity_http;
+#[cfg(unix)]
 mod lifecycle;
 mod limits;
 mod mcp_conformance_client;

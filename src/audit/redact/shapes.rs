@@ -83,6 +83,16 @@ pub(super) fn is_secret_key(key: &str) -> bool {
 
 /// `text` without what looks like a secret in it. Reads it once, from left to right.
 pub(super) fn hide(text: &str) -> String {
+    hide_with(text, named_value)
+}
+
+/// The same for a name such as `key:a1b2`, where what follows the colon is no secret: only keys and tokens themselves.
+pub(super) fn hide_in_name(text: &str) -> String {
+    hide_with(text, |_, _| None)
+}
+
+/// `named` finds the secret that follows a word.
+fn hide_with(text: &str, named: impl for<'a> Fn(&str, &'a str) -> Option<(&'a str, &'a str)>) -> String {
     if text.contains("PRIVATE KEY-----") {
         return HIDDEN.to_owned();
     }
@@ -107,7 +117,7 @@ pub(super) fn hide(text: &str) -> String {
         if is_secret_shape(word) {
             clean.push_str(HIDDEN);
             rest = after;
-        } else if let Some((between, after)) = named_value(&lower, after) {
+        } else if let Some((between, after)) = named(&lower, after) {
             clean.push_str(word);
             clean.push_str(between);
             clean.push_str(HIDDEN);

@@ -124,6 +124,17 @@ fn secrets_in_running_text() {
 }
 
 #[test]
+fn names_are_no_secrets_unless_they_look_like_one() {
+    let redactor = redactor(Config::default());
+    for (name, shown) in [
+        ("key:a1b2c3d4e5f6", "key:a1b2c3d4e5f6"),
+        ("/api/v1/keys/wg_0123456789ab", "/api/v1/keys/[redacted]"),
+    ] {
+        assert_eq!(redactor.name(name), shown);
+    }
+}
+
+#[test]
 fn long_and_broken_arguments() {
     let cut = clean(&json!({"text": "\u{e4}".repeat(300)}));
     assert_eq!(cut["text"], format!("{}... [300 characters]", "\u{e4}".repeat(256)));
