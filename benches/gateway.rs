@@ -205,8 +205,9 @@ impl Bench {
                 &witgate::access::Config::default(),
                 None,
                 Arc::new(FixedPolicies::default()),
-            )
-            .expect("open access"),
+            ),
+            accounts: None,
+            audit: AuditLog::none(),
             readiness: Arc::new(NoComponents),
             plugins: witgate::http::plugins::none(),
             tools_settled: tokio::sync::watch::channel(true).1,

@@ -6,8 +6,8 @@
 //! same rules then decide on the model and on every tool call of that request, through the [`AccessScope`] it got.
 //!
 //! Chat endpoints are `open` by default: any key or none is accepted, and a key only keeps its holder's sessions apart
-//! from everyone else's. With `access.chat = "required"` a caller must present the key in `WITGATE_API_KEY`, or be known
-//! to a policy.
+//! from everyone else's. With `access.chat = "required"` a caller must present a key or an access token, or be known to a
+//! policy.
 
 pub mod accounts;
 mod chain;
@@ -20,6 +20,7 @@ mod limits;
 mod policy;
 mod rules;
 mod scope;
+mod tokens;
 mod trace;
 mod wasm_policy;
 
@@ -42,6 +43,7 @@ pub use limits::{
 pub use policy::{AuthPolicy, FixedPolicies, PolicyError, PolicySet, PolicySource};
 pub use rules::Rules;
 pub use scope::AccessScope;
+pub use tokens::{KeyFileError, TokenSettings};
 pub use trace::{Step, Trace, Verdict};
 pub use wasm_policy::WasmPolicies;
 
@@ -72,15 +74,30 @@ pub struct Config {
     pub anonymous_scopes: Vec<String>,
     /// How much callers may do whose own grants do not say. Default: no limits.
     pub limits: DefaultLimits,
+    /// Seconds until an access token expires, 60 to 604800. Default 3600.
+    pub token_ttl_s: u64,
+    /// Days after which access tokens are signed with a new key; 0: never. Default 30.
+    pub token_key_rotation_days: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
+        let TokenSettings { ttl_s, rotation_days, .. } = TokenSettings::default();
         Self {
             chat: ChatAccess::default(),
             anonymous_scopes: ["chat", "tools:call"].map(str::to_owned).to_vec(),
             limits: DefaultLimits::default(),
+            token_ttl_s: ttl_s,
+            token_key_rotation_days: rotation_days,
         }
+    }
+}
+
+impl Config {
+    /// How access tokens are made; `secret` is the value of `WITGATE_TOKEN_SECRET`.
+    #[must_use]
+    pub fn tokens(&self, secret: Option<Secret>) -> TokenSettings {
+        TokenSettings { ttl_s: self.token_ttl_s, rotation_days: self.token_key_rotation_days, secret }
     }
 }
 
@@ -132,33 +149,16 @@ pub struct Entry<'a> {
     pub rate_slot: Option<&'a RateSlot>,
 }
 
-/// A configuration that nobody could get past.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "access.chat = \"required\" needs a key to check: set WITGATE_API_KEY, add a plugin that authenticates callers, or set \
-     access.chat = \"open\""
-)]
-pub struct NoKeyConfigured;
-
 impl Access {
     /// An access check by `config` and `policies`; `static_key` is the value of `WITGATE_API_KEY`.
-    ///
-    /// # Errors
-    /// When keys are required, and there is neither a key nor a policy.
-    pub fn new(
-        config: &Config,
-        static_key: Option<&Secret>,
-        policies: Arc<dyn PolicySource>,
-    ) -> Result<Self, NoKeyConfigured> {
+    #[must_use]
+    pub fn new(config: &Config, static_key: Option<&Secret>, policies: Arc<dyn PolicySource>) -> Self {
         let identity = Identity::new(config.chat, &config.anonymous_scopes, static_key);
-        if !identity.chat_is_open() && !identity.has_key() && policies.snapshot().is_empty() {
-            return Err(NoKeyConfigured);
-        }
         let meter = Meter::new(Arc::new(SystemClock::new()), None);
-        Ok(Self { identity, policies, limits: config.limits.clone(), meter, audit: AuditLog::none() })
+        Self { identity, policies, limits: config.limits.clone(), meter, audit: AuditLog::none() }
     }
 
-    /// Takes the keys of `accounts` too.
+    /// Takes the keys and tokens of `accounts` too.
     #[must_use]
     pub fn with_accounts(mut self, accounts: Accounts) -> Self {
         self.identity.know(accounts);

@@ -65,9 +65,15 @@ impl Default for LoadOptions {
             env: env.collect(),
             overrides: Vec::new(),
             working_dir: std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
-            reserved_env: ["WITGATE_ADMIN_PASSWORD", "WITGATE_API_KEY", "WITGATE_LOG", "WITGATE_TEST_"]
-                .map(str::to_owned)
-                .to_vec(),
+            reserved_env: [
+                "WITGATE_ADMIN_PASSWORD",
+                "WITGATE_API_KEY",
+                "WITGATE_LOG",
+                "WITGATE_TEST_",
+                "WITGATE_TOKEN_SECRET",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
         }
     }
 }

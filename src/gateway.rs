@@ -13,6 +13,7 @@ mod stdio;
 #[cfg(test)]
 mod tests;
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,10 +27,11 @@ pub use self::config::{Config, DATA_DIR};
 use self::readiness::Components;
 pub use self::shutdown::{Ended, serve};
 pub use self::stdio::serve_stdio;
-use crate::access::accounts::Accounts;
+use crate::access::accounts::{Accounts, FIRST_ADMIN};
 use crate::access::{Access, USAGE_FILE, UsageBook, WasmPolicies};
 use crate::audit::AuditLog;
 use crate::chat::ChatEngine;
+use crate::config::secret::Secret;
 use crate::http::{App, Parts, Server};
 use crate::llm::{ModelDirectory, Models};
 use crate::mcp_server::{self, McpServer};
@@ -58,9 +60,12 @@ pub struct Gateway {
     mcp: Arc<McpServers>,
     mcp_server: McpServer,
     plugins: Arc<PluginHost>,
+    accounts: Accounts,
+    /// `WITGATE_ADMIN_PASSWORD`, until it is put into force.
+    admin_password: Option<Secret>,
     chat_is_open: bool,
     /// What works in the background as long as the gateway lives.
-    _tasks: Vec<AbortOnDropHandle<()>>,
+    tasks: Vec<AbortOnDropHandle<()>>,
 }
 
 /// Builds a gateway and starts its MCP servers. Must be called within a tokio runtime.
@@ -75,13 +80,15 @@ pub async fn build(config: Config) -> anyhow::Result<Gateway> {
     let store = open_store(config.sessions.clone(), &config.data_dir).await?;
     let usage = open_usage(&config.data_dir).await?;
     let models = Arc::new(Models::new(config.llm, |name| config.llm_env.get(name).cloned())?);
-    let accounts = Accounts::open(&config.data_dir.join(ACCOUNTS_FILE)).await?;
+    let admin_password = config.admin_password;
+    let tokens = config.access.tokens(config.token_secret);
+    let accounts = Accounts::open_with_tokens(&config.data_dir.join(ACCOUNTS_FILE), tokens).await?;
     let plugins = PluginHost::start(config.plugins, config.variables, config.data_dir.clone()).await?;
     let plugins = Arc::new(plugins);
     // The plugins are there before the port is served, so that no request gets past a policy that is still being loaded.
     let policies = Arc::new(WasmPolicies::new(plugins.folder()));
     let access =
-        Access::new(&config.access, config.api_key.as_ref(), policies)?.with_accounts(accounts.clone());
+        Access::new(&config.access, config.api_key.as_ref(), policies).with_accounts(accounts.clone());
     let access = access.with_usage(usage).with_audit(audit.clone());
     let chat_is_open = access.chat_is_open();
     let mcp = Arc::new(McpServers::start(config.mcp_servers, config.tools.mcp.clone()));
@@ -122,7 +129,7 @@ pub async fn build(config: Config) -> anyhow::Result<Gateway> {
     let app = App::new(Parts {
         engine,
         access,
-        accounts: Some(accounts),
+        accounts: Some(accounts.clone()),
         audit: audit.clone(),
         toolbox,
         mcp: Arc::new(mcp_server.clone()),
@@ -133,7 +140,19 @@ pub async fn build(config: Config) -> anyhow::Result<Gateway> {
         limits: config.limits,
         cors: config.cors,
     })?;
-    Ok(Gateway { app, audit, models, tools, mcp, mcp_server, plugins, chat_is_open, _tasks: tasks })
+    Ok(Gateway {
+        app,
+        audit,
+        models,
+        tools,
+        mcp,
+        mcp_server,
+        plugins,
+        accounts,
+        admin_password,
+        chat_is_open,
+        tasks,
+    })
 }
 
 impl Gateway {
@@ -173,6 +192,28 @@ impl Gateway {
         &self.plugins
     }
 
+    /// The users and keys.
+    #[must_use]
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    /// Sees to it that somebody can log in as admin, beside everything else: see [`Accounts::prepare_admin`].
+    fn prepare_admin(&mut self) {
+        let announce = |password: &Secret| {
+            // Not a line of the log: those are collected and kept.
+            let words = format!(
+                "\n  The first admin was made. It is shown this once:\n\n      user      {FIRST_ADMIN}\n      \
+                 password  {}\n\n  WITGATE_ADMIN_PASSWORD sets another one.\n\n",
+                password.expose()
+            );
+            if std::io::stderr().write_all(words.as_bytes()).is_err() {
+                tracing::error!("the first admin's password could not be shown; set WITGATE_ADMIN_PASSWORD");
+            }
+        };
+        self.tasks.push(self.accounts.prepare_admin(self.admin_password.take(), announce));
+    }
+
     /// Stops the MCP servers and waits until none of their processes is left, and until the audit log is written.
     pub async fn close(self) {
         self.mcp_server.stop();
@@ -180,6 +221,9 @@ impl Gateway {
         let app = self.app.clone();
         if tokio::task::spawn_blocking(move || app.flush_usage()).await.is_err() {
             tracing::error!("what was spent of token budgets could not be written to its end");
+        }
+        if let Err(error) = self.accounts.flush().await {
+            tracing::warn!(%error, "the last uses of keys could not be written down: {error}");
         }
         if !self.audit.flush(AUDIT_FLUSH).await {
             tracing::error!("the audit log could not be written to its end: is the disk slow or full?");
@@ -224,7 +268,7 @@ impl Listening {
             tracing::warn!(
                 %address,
                 "ANYONE who can reach {address} can use the models and tools of this gateway: set \
-                 access.chat = \"required\" and WITGATE_API_KEY, or listen on 127.0.0.1 only"
+                 access.chat = \"required\", or listen on 127.0.0.1 only"
             );
         }
         tracing::info!(%address, "listening on http://{address}");
@@ -247,7 +291,8 @@ fn install_tls_provider() {
 /// When it cannot be opened for writing.
 pub fn open_audit(config: &Config) -> anyhow::Result<AuditLog> {
     let upstream_keys = config.llm_env.iter().filter(|(name, _)| !name.ends_with("_URL"));
-    let secrets = upstream_keys.map(|(_, secret)| secret).chain(&config.api_key).cloned();
+    let secrets = upstream_keys.map(|(_, secret)| secret).chain(&config.api_key);
+    let secrets = secrets.chain(&config.admin_password).chain(&config.token_secret).cloned();
     Ok(AuditLog::open(&config.audit, &config.data_dir, secrets.collect())?)
 }
 

@@ -4,13 +4,14 @@
 //! without SQL; a change is in force once it was answered, and one by another process on the same database (the command
 //! line) within about a second. Passwords are kept as argon2id, keys as SHA-256, neither is ever logged.
 
-#![allow(dead_code, reason = "logging in comes with the tokens")]
-
 mod database;
 mod error;
+mod first_admin;
 mod keys;
+mod login;
 mod password;
 mod snapshot;
+mod throttle;
 mod types;
 mod users;
 mod view;
@@ -25,9 +26,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use self::error::{AccountError, LoginError, OpenError};
+pub use self::first_admin::FIRST_ADMIN;
 pub use self::password::MIN_PASSWORD_CHARS;
 pub use self::types::{
     ApiKey, CreatedKey, Listing, Login, MAX_PAGE, NewApiKey, NewUser, Page, Role, User, UserId, UserPatch,
@@ -38,8 +41,10 @@ use self::keys::{Presented, StoredKey};
 use self::password::Passwords;
 use self::snapshot::Snapshot;
 pub(super) use self::snapshot::{KeyCheck, KeyEntry, UserEntry};
+use self::throttle::Throttle;
 use self::worker::Worker;
 use crate::access::grants::{Grants, is_scope};
+use crate::access::tokens::{TokenCheck, TokenSettings, Tokens};
 use crate::config::secret::Secret;
 
 /// How often changes by other processes are looked for.
@@ -47,6 +52,12 @@ const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 
 /// How often the last uses of keys are written down, in turns of [`FOLLOW_EVERY`].
 const FLUSH_EVERY: u32 = 30;
+
+/// How often the age of the key of the tokens is looked at, in the same turns.
+const ROTATE_EVERY: u32 = 3600;
+
+/// The file with the keys of the tokens, beside the database.
+const KEYS_FILE: &str = "access-keys.json";
 
 /// The longest name of a user or a key, in characters.
 const MAX_NAME_CHARS: usize = 128;
@@ -63,44 +74,77 @@ struct Inner {
     snapshot: Arc<ArcSwap<Snapshot>>,
     worker: Arc<Worker<Store>>,
     passwords: Passwords,
+    throttle: Throttle,
+    /// `None` where nobody can log in.
+    tokens: Option<Arc<Tokens>>,
+    /// False as long as the first admin is being prepared.
+    admin_settled: watch::Sender<bool>,
     clock: Clock,
     /// Ends with the last handle, before the worker does.
     _follow: AbortOnDropHandle<()>,
 }
 
 impl Accounts {
-    /// Opens the database file `path`; makes it and its folder where they are missing. Must be called within a tokio
-    /// runtime.
+    /// Opens the database file `path`; makes it and its folder where they are missing. Nobody can log in here: for the
+    /// command line. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// When the folder cannot be created or written, or the file is damaged, is not ours, or is from a newer version.
     pub async fn open(path: &Path) -> Result<Self, OpenError> {
-        Self::open_with(Some(path.to_owned()), system_clock()).await
+        Self::start(Some(path.to_owned()), None, system_clock()).await
     }
 
-    /// Users and keys that are forgotten at the end. Must be called within a tokio runtime.
+    /// As [`Self::open`], and with access tokens for those who log in. Their keys lie in `access-keys.json` beside the
+    /// database.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and when there can be no keys.
+    pub async fn open_with_tokens(path: &Path, tokens: TokenSettings) -> Result<Self, OpenError> {
+        Self::start(Some(path.to_owned()), Some(tokens), system_clock()).await
+    }
+
+    /// Users, keys and tokens that are forgotten at the end. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// When no thread can be started.
     pub async fn in_memory() -> Result<Self, OpenError> {
-        Self::open_with(None, system_clock()).await
+        Self::start(None, Some(TokenSettings::default()), system_clock()).await
     }
 
-    async fn open_with(path: Option<PathBuf>, clock: Clock) -> Result<Self, OpenError> {
+    async fn start(
+        path: Option<PathBuf>,
+        tokens: Option<TokenSettings>,
+        clock: Clock,
+    ) -> Result<Self, OpenError> {
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
-        let (at, published) = (path.clone(), Arc::clone(&snapshot));
+        let (at, published, now_ms) = (path.clone(), Arc::clone(&snapshot), clock());
         let opening = tokio::task::spawn_blocking(move || {
             let mut store = Store { connection: database::open(at.as_deref())?, published, version: 0 };
             let loaded = store.reload();
             loaded.map_err(|error| database::unreadable(at.as_deref(), error.to_string()))?;
-            Worker::start(store).map_err(|error| database::thread_failed(at.as_deref(), &error))
+            let keys = at.as_ref().map(|path| path.with_file_name(KEYS_FILE));
+            let tokens =
+                tokens.map(|settings| Tokens::open(settings, keys.as_deref(), now_ms)).transpose()?;
+            let worker =
+                Worker::start(store).map_err(|error| database::thread_failed(at.as_deref(), &error))?;
+            Ok::<_, OpenError>((worker, tokens))
         });
         let opened = opening.await;
-        let worker = opened.map_err(|error| database::unreadable(path.as_deref(), error.to_string()))??;
-        let worker = Arc::new(worker);
-        let follow = AbortOnDropHandle::new(tokio::spawn(follow(Arc::downgrade(&worker))));
-        let passwords = Passwords::new();
-        Ok(Self(Arc::new(Inner { path, snapshot, worker, passwords, clock, _follow: follow })))
+        let (worker, tokens) =
+            opened.map_err(|error| database::unreadable(path.as_deref(), error.to_string()))??;
+        let (worker, tokens) = (Arc::new(worker), tokens.map(Arc::new));
+        let follow = follow(Arc::downgrade(&worker), tokens.clone(), Arc::clone(&clock));
+        Ok(Self(Arc::new(Inner {
+            path,
+            snapshot,
+            worker,
+            passwords: Passwords::new(),
+            throttle: Throttle::new(),
+            tokens,
+            admin_settled: watch::channel(true).0,
+            clock,
+            _follow: AbortOnDropHandle::new(tokio::spawn(follow)),
+        })))
     }
 
     /// The database file, if there is one.
@@ -272,6 +316,20 @@ impl Accounts {
         self.0.snapshot.load().user(id)
     }
 
+    /// Checks a presented token. `None`: it is none of ours.
+    pub(super) fn check_token(&self, text: &str) -> Option<UserCheck> {
+        Some(match self.0.tokens.as_ref()?.check(text)? {
+            TokenCheck::Valid { user, generation } => {
+                let snapshot = self.0.snapshot.load();
+                let user =
+                    snapshot.user(user).filter(|user| user.generation == generation && !user.is_disabled);
+                user.map_or(UserCheck::Ended, UserCheck::Valid)
+            }
+            TokenCheck::Expired => UserCheck::Expired,
+            TokenCheck::Invalid => UserCheck::Invalid,
+        })
+    }
+
     pub(super) fn now_ms(&self) -> u64 {
         (self.0.clock)()
     }
@@ -303,6 +361,19 @@ impl Accounts {
         };
         self.0.worker.call(write).await
     }
+}
+
+/// What became of a presented token.
+#[derive(Debug)]
+pub(super) enum UserCheck {
+    /// It is good, and this is whose it is.
+    Valid(Arc<UserEntry>),
+    /// It was taken away before its time: the user is gone, disabled, has another role or another password.
+    Ended,
+    /// Its time is over.
+    Expired,
+    /// It is not what we made.
+    Invalid,
 }
 
 /// What the worker's thread has.
@@ -370,16 +441,22 @@ impl Drop for Store {
 }
 
 /// Ends with the worker, which it does not keep alive.
-async fn follow(worker: Weak<Worker<Store>>) {
+async fn follow(worker: Weak<Worker<Store>>, tokens: Option<Arc<Tokens>>, clock: Clock) {
     let mut turns: u32 = 0;
     loop {
         tokio::time::sleep(FOLLOW_EVERY).await;
         let Some(worker) = worker.upgrade() else { return };
         turns = turns.wrapping_add(1);
-        let is_flush = turns.is_multiple_of(FLUSH_EVERY);
+        let (is_flush, is_rotation) = (turns.is_multiple_of(FLUSH_EVERY), turns.is_multiple_of(ROTATE_EVERY));
+        let (tokens, now_ms) = (tokens.clone(), clock());
         let look = move |store: &mut Store| {
             store.follow()?;
-            if is_flush { store.flush() } else { Ok(()) }
+            if is_flush {
+                store.flush()?;
+            }
+            let Some(tokens) = tokens else { return Ok(()) };
+            let done = if is_rotation { tokens.rotate(now_ms) } else { tokens.follow() };
+            done.map_err(|error| AccountError::Store(error.to_string()))
         };
         if let Err(error) = worker.call(look).await {
             tracing::warn!(%error, "changes of users and keys could not be looked for: {error}");

@@ -138,7 +138,9 @@ impl Visit<'_> {
             }
             // Being let in without a name is enough for the endpoints that can be open, and for no others.
             let is_authenticated = self.who.is_known && self.who.principal.kind != PrincipalKind::Anonymous;
-            if is_authenticated || (self.door == Door::Chat && (self.who.is_known || verdict.let_in)) {
+            let is_ended = self.who.refusal.as_ref().is_some_and(AccessError::is_of_ended);
+            let is_let_in = self.door == Door::Chat && (self.who.is_known || verdict.let_in) && !is_ended;
+            if is_authenticated || is_let_in {
                 self.who.refusal = None;
             }
         }

@@ -10,10 +10,12 @@ use crate::domain::Denial;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AccessError {
     /// No credential was presented.
-    #[error("an API key is required: send it as `Authorization: Bearer <key>` or `X-API-KEY: <key>`")]
+    #[error(
+        "an API key or an access token is required: send it as `Authorization: Bearer <key>` or `X-API-KEY: <key>`"
+    )]
     Missing,
     /// The presented credential is not valid.
-    #[error("the API key is not valid")]
+    #[error("the API key or access token is not valid")]
     Invalid,
     /// The presented key was good once.
     #[error("the API key was revoked; ask for another one")]
@@ -21,12 +23,12 @@ pub enum AccessError {
     /// The presented key's time is over.
     #[error("the API key has expired; ask for another one")]
     Expired,
-    /// The endpoint always wants a key, and the gateway has none to compare with.
-    #[error(
-        "this endpoint is for authenticated callers only, and the gateway has no key to check: set WITGATE_API_KEY and \
-         start it again, then send `Authorization: Bearer <key>`"
-    )]
-    NoKeySet,
+    /// The presented token was taken away before its time.
+    #[error("the access token is no longer valid: log in again")]
+    TokenEnded,
+    /// The presented token's time is over.
+    #[error("the access token has expired: log in again")]
+    TokenExpired,
     /// The caller is known and may not do this.
     #[error("this needs the scope `{0}`, which your credential does not have")]
     MissingScope(&'static str),
@@ -56,11 +58,21 @@ pub enum AccessError {
 }
 
 impl AccessError {
+    /// True for a credential that was good once: whoever has it is told, also where strangers may come in.
+    pub(super) fn is_of_ended(&self) -> bool {
+        matches!(self, Self::Revoked | Self::Expired | Self::TokenEnded | Self::TokenExpired)
+    }
+
     /// The HTTP status that tells it: 401, 403, 404, 429 or 503.
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
-            Self::Missing | Self::Invalid | Self::Revoked | Self::Expired | Self::NoKeySet => 401,
+            Self::Missing
+            | Self::Invalid
+            | Self::Revoked
+            | Self::Expired
+            | Self::TokenEnded
+            | Self::TokenExpired => 401,
             Self::MissingScope(_) => 403,
             Self::ToolNotAllowed(_) | Self::ModelNotAllowed(_) => 404,
             Self::LimitReached(_) => 429,
@@ -73,10 +85,12 @@ impl AccessError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Missing | Self::NoKeySet => "missing_api_key",
+            Self::Missing => "missing_api_key",
             Self::Invalid => "invalid_api_key",
             Self::Revoked => "revoked_api_key",
             Self::Expired => "expired_api_key",
+            Self::TokenEnded => "revoked_token",
+            Self::TokenExpired => "expired_token",
             Self::MissingScope(_) | Self::Denied(_) => "access_denied",
             Self::ToolNotAllowed(_) => "tool_not_found",
             Self::ModelNotAllowed(_) => "model_not_found",
@@ -93,9 +107,12 @@ impl AccessError {
     #[must_use]
     pub fn rule(&self) -> Cow<'static, str> {
         match self {
-            Self::Missing | Self::Invalid | Self::Revoked | Self::Expired | Self::NoKeySet => {
-                "credential".into()
-            }
+            Self::Missing
+            | Self::Invalid
+            | Self::Revoked
+            | Self::Expired
+            | Self::TokenEnded
+            | Self::TokenExpired => "credential".into(),
             Self::MissingScope(_) => "scope".into(),
             Self::ToolNotAllowed(_) => "tool-list".into(),
             Self::ModelNotAllowed(_) => "model-list".into(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::accounts::{Accounts, KeyCheck, KeyEntry, UserEntry};
+use super::accounts::{Accounts, KeyCheck, KeyEntry, UserCheck, UserEntry};
 use super::grants::Grants;
 use super::rules::Rules;
 use super::{AccessError, ChatAccess};
@@ -93,10 +93,6 @@ impl Identity {
         self.chat == ChatAccess::Open
     }
 
-    pub(super) fn has_key(&self) -> bool {
-        self.static_key.is_some() || self.accounts.is_some()
-    }
-
     /// The users and keys, where there are any.
     pub(super) fn accounts(&self) -> Option<&Accounts> {
         self.accounts.as_ref()
@@ -134,19 +130,13 @@ impl Identity {
             let grants = Arc::clone(&self.static_grants);
             return Identified { principal, is_known: true, grants, owner: None, refusal: None };
         }
-        let checked = match credential {
-            Credential::Key(key) => self.accounts.as_ref().and_then(|accounts| accounts.check_key(key)),
+        let refused = match credential {
+            Credential::Key(text) => match self.of_accounts(text) {
+                Some(Ok(identified)) => return identified,
+                Some(Err(refusal)) => Some(refusal),
+                None => None,
+            },
             _ => None,
-        };
-        // Only who was given one of our keys has something that looks like one: no stranger anywhere, also if it is bad.
-        let refused = match checked {
-            Some(KeyCheck::Valid { key, owner }) => {
-                return Self::of_key(&key, &owner);
-            }
-            Some(KeyCheck::Unknown) => Some(AccessError::Invalid),
-            Some(KeyCheck::Revoked) => Some(AccessError::Revoked),
-            Some(KeyCheck::Expired) => Some(AccessError::Expired),
-            None => None,
         };
         let principal = match presented {
             Some(presented) => {
@@ -159,12 +149,38 @@ impl Identity {
             // What nobody can read is a mistake, even where nobody would have checked it.
             (Door::Chat, Credential::Unreadable, _) => Some(AccessError::Invalid),
             (Door::Chat, ..) if self.chat_is_open() => None,
-            (Door::Guarded(_) | Door::Known, ..) if !self.has_key() => Some(AccessError::NoKeySet),
             (_, Credential::Unreadable, _) | (_, _, Some(_)) => Some(AccessError::Invalid),
             (_, _, None) => Some(AccessError::Missing),
         });
         let grants = Arc::clone(&self.unchecked_grants);
         Identified { principal, is_known: false, grants, owner: None, refusal }
+    }
+
+    /// Who presents a key or a token of ours. Only who was given one has something that looks like one, so a bad one is
+    /// refused everywhere. `None`: it looks like neither.
+    fn of_accounts(&self, text: &str) -> Option<Result<Identified, AccessError>> {
+        let accounts = self.accounts.as_ref()?;
+        if let Some(checked) = accounts.check_key(text) {
+            return Some(match checked {
+                KeyCheck::Valid { key, owner } => Ok(Self::of_key(&key, &owner)),
+                KeyCheck::Unknown => Err(AccessError::Invalid),
+                KeyCheck::Revoked => Err(AccessError::Revoked),
+                KeyCheck::Expired => Err(AccessError::Expired),
+            });
+        }
+        accounts.check_token(text).map(|checked| match checked {
+            UserCheck::Valid(user) => Ok(Identified::known(&user.principal, &user.grants, None)),
+            UserCheck::Ended => Err(AccessError::TokenEnded),
+            UserCheck::Expired => Err(AccessError::TokenExpired),
+            UserCheck::Invalid => Err(AccessError::Invalid),
+        })
+    }
+}
+
+impl Identified {
+    fn known(principal: &Principal, grants: &Arc<Rules>, owner: Option<Owner>) -> Self {
+        let (principal, grants) = (principal.clone(), Arc::clone(grants));
+        Self { principal, is_known: true, grants, owner, refusal: None }
     }
 }
 
@@ -220,6 +236,6 @@ mod tests {
         assert_eq!(refusal(Some("x")), Some(AccessError::Invalid));
         assert_eq!(refusal(Some("k")), None);
         let without = identity(ChatAccess::Open, None);
-        assert_eq!(without.identify(door, credential(Some("x"))).refusal, Some(AccessError::NoKeySet));
+        assert_eq!(without.identify(door, credential(Some("x"))).refusal, Some(AccessError::Invalid));
     }
 }

@@ -40,7 +40,8 @@ Files, looked up in the working folder unless a flag names another one; all of t
 Environment variables (stronger than .env, weaker than flags):
   OPENAI_API_KEY, OPENAI_BASE_URL, DEFAULT_MODEL    the model to ask
   HOST, PORT                                        where to listen
-  WITGATE_API_KEY                                   the key callers must present when access.chat = \"required\"
+  WITGATE_API_KEY                                   a static API key; of the gateway, and of commands that ask one
+  WITGATE_ADMIN_PASSWORD                            the password of the user `admin`
   WITGATE_URL                                       the gateway that `witgate chat` talks to
   WITGATE_<SECTION>__<KEY>                          any key of gateway.toml: WITGATE_CHAT__MAX_TOOL_ROUNDS=5
   RUST_LOG                                          log filter; wins over log.level

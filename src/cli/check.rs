@@ -65,11 +65,11 @@ async fn all(args: &CheckArgs, global: &GlobalArgs) -> Vec<Finding> {
         plugins::check(&settings, &data_dir, limit),
         servers::check(servers, mcp, limit),
     );
-    let mut findings = settings::check(&settings, global, plugins.policies);
+    let mut findings = settings::check(&settings, global);
     findings.extend(models);
     findings.push(host::folder("data folder", "data_dir", &data_dir));
     findings.push(port);
-    findings.extend(plugins.findings);
+    findings.extend(plugins);
     findings.extend(servers);
     findings
 }

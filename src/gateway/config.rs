@@ -48,8 +48,12 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The MCP servers of `servers_config.json`.
     pub mcp_servers: Vec<McpServerConfig>,
-    /// `WITGATE_API_KEY`: the key of `access.chat = "required"`.
+    /// `WITGATE_API_KEY`: a key with all scopes but `admin`.
     pub api_key: Option<Secret>,
+    /// `WITGATE_ADMIN_PASSWORD`: the password of the user `admin`.
+    pub admin_password: Option<Secret>,
+    /// `WITGATE_TOKEN_SECRET`: signs access tokens, in place of keys in `data_dir`.
+    pub token_secret: Option<Secret>,
 }
 
 impl Config {
@@ -82,6 +86,8 @@ impl Config {
             data_dir,
             mcp_servers: faults.unless(settings.mcp_servers(servers_file)),
             api_key: settings.env("WITGATE_API_KEY"),
+            admin_password: settings.env("WITGATE_ADMIN_PASSWORD"),
+            token_secret: settings.env("WITGATE_TOKEN_SECRET"),
         };
         faults.unless(settings.finish());
         if faults.0.is_empty() { Ok(config) } else { Err(anyhow!(faults.0.join("\n"))) }

@@ -23,7 +23,8 @@ pub enum Ended {
 /// See [`listen`]; also when signals cannot be watched.
 pub async fn serve(config: Config) -> anyhow::Result<Ended> {
     let mut signals = Signals::watch().context("cannot watch for signals")?;
-    let listening = Box::pin(listen(config)).await?;
+    let mut listening = Box::pin(listen(config)).await?;
+    listening.gateway.prepare_admin();
     let _reloads = reload_on_hangup(Arc::clone(listening.gateway().plugins()));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let shutdown = async {

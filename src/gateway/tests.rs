@@ -95,9 +95,9 @@ fn all_faults_are_told_at_once() {
 }
 
 #[tokio::test]
-async fn required_access_without_a_key_does_not_start() {
+async fn a_token_secret_that_is_too_short_does_not_start() {
     let folder = tempfile::tempdir().unwrap();
-    let required = toml::Value::String("required".to_owned());
-    let error = build(load(folder.path(), &[("access.chat", required)]).unwrap()).await.err().unwrap();
-    assert!(error.to_string().contains("WITGATE_API_KEY"), "{error:#}");
+    let config = Config { token_secret: Some("short".into()), ..load(folder.path(), &[]).unwrap() };
+    let error = build(config).await.err().unwrap();
+    assert!(error.to_string().contains("WITGATE_TOKEN_SECRET"), "{error:#}");
 }

@@ -134,9 +134,7 @@ impl FromRequestParts<App> for Reader {
         match ToolLister::enter(parts, app).await {
             Ok(lister) => Ok(Self(Some(lister))),
             // Nothing presented, or nothing that has to do with tools: the rest is for everybody.
-            Err(AccessError::Missing | AccessError::NoKeySet | AccessError::MissingScope(_)) => {
-                Ok(Self(None))
-            }
+            Err(AccessError::Missing | AccessError::MissingScope(_)) => Ok(Self(None)),
             Err(refusal) => Err(refusal.into()),
         }
     }

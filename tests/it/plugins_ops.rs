@@ -81,11 +81,13 @@ async fn operators_need_the_key() {
     for (method, path) in places {
         let words = gateway.request(method, path).send().await.words(401);
         assert!(
-            words.contains("an API key is required: send it as `Authorization: Bearer <key>`"),
+            words.contains(
+                "an API key or an access token is required: send it as `Authorization: Bearer <key>`"
+            ),
             "{words}"
         );
         let wrong = gateway.request(method, path).header("x-api-key", "sk-another").send().await;
-        assert_eq!(wrong.words(401), "the API key is not valid", "{path}");
+        assert_eq!(wrong.words(401), "the API key or access token is not valid", "{path}");
         assert!(wrong.headers.contains_key("www-authenticate"), "{path}");
     }
     let by_query = gateway.get(&format!("/api/v1/plugins?apikey={KEY}")).await;
@@ -102,7 +104,7 @@ async fn without_a_key_there_is_no_operator() {
     let gateway = Gateway::start(&upstream).await;
     for path in ["/api/v1/plugins", "/metrics"] {
         let words = gateway.get(path).await.words(401);
-        assert!(words.contains("set WITGATE_API_KEY"), "{words}");
+        assert!(words.contains("an API key or an access token is required"), "{words}");
     }
 }
 

@@ -173,5 +173,5 @@ fn sqlite_failure(path: &Path, error: &rusqlite::Error) -> OpenError {
 }
 
 fn failure(path: &Path, problem: String, advice: &'static str) -> OpenError {
-    OpenError { path: path.to_path_buf(), problem, advice }
+    OpenError::Database { path: path.to_path_buf(), problem, advice }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::types::UserId;
+use crate::access::tokens::KeyFileError;
 
 /// Why a user or a key could not be made, changed or found. The words are for whoever asked; a [`Self::Store`] is not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,12 +74,18 @@ pub enum LoginError {
 
 /// Why the accounts could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot open the users and keys in `{}`: {problem}; {advice}", path.display())]
-pub struct OpenError {
-    /// The file.
-    pub path: PathBuf,
-    /// What went wrong.
-    pub problem: String,
-    /// What to do about it.
-    pub advice: &'static str,
+pub enum OpenError {
+    /// The database.
+    #[error("cannot open the users and keys in `{}`: {problem}; {advice}", path.display())]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        problem: String,
+        /// What to do about it.
+        advice: &'static str,
+    },
+    /// The keys that access tokens are signed with.
+    #[error(transparent)]
+    Tokens(#[from] KeyFileError),
 }

@@ -28,6 +28,8 @@ pub(in crate::access) struct UserEntry {
     pub(in crate::access) grants: Arc<Rules>,
     /// Disabled users get in neither with tokens nor with keys.
     pub(in crate::access) is_disabled: bool,
+    /// Tokens of another generation are not taken.
+    pub(super) generation: i64,
 }
 
 /// A key as far as requests are concerned.
@@ -172,7 +174,12 @@ impl UserEntry {
         let mut principal = Principal::new(format!("user:{}", user.id), kind);
         principal.scopes.clone_from(&grants.scopes);
         principal.claims_json = claims(&[("name", &user.name), ("role", user.role.as_str())]);
-        Self { principal, grants: Arc::new(grants.into()), is_disabled: user.is_disabled }
+        Self {
+            principal,
+            grants: Arc::new(grants.into()),
+            is_disabled: user.is_disabled,
+            generation: stored.generation,
+        }
     }
 }
 

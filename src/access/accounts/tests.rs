@@ -11,7 +11,7 @@ async fn accounts(path: Option<&Path>) -> (Accounts, Arc<AtomicU64>) {
     let time = Arc::new(AtomicU64::new(NOW));
     let clock = Arc::clone(&time);
     let clock: Clock = Arc::new(move || clock.load(Ordering::SeqCst));
-    (Accounts::open_with(path.map(Path::to_owned), clock).await.unwrap(), time)
+    (Accounts::start(path.map(Path::to_owned), Some(TokenSettings::default()), clock).await.unwrap(), time)
 }
 
 async fn in_memory() -> Accounts {
@@ -226,4 +226,127 @@ async fn a_file_of_another_program_is_left_alone() {
     Connection::open(&path).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
     let error = Accounts::open(&path).await.err().unwrap().to_string();
     assert!(error.contains("another program"), "{error}");
+}
+
+async fn with_password(accounts: &Accounts, name: &str, role: Role) -> User {
+    let user = NewUser { password: Some("right password".into()), ..new_user(name, role) };
+    accounts.create_user(user).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_login_is_good_until_something_about_the_user_changes() {
+    let accounts = Accounts::in_memory().await.unwrap();
+    with_password(&accounts, "boss", Role::Admin).await;
+    let user = with_password(&accounts, "a", Role::User).await;
+    let login = async || accounts.login("a", "right password".into(), None).await.unwrap();
+    let check = |login: &Login| accounts.check_token(login.token.expose()).unwrap();
+    let patch = |change: fn(&mut UserPatch)| {
+        let mut patch = UserPatch::default();
+        change(&mut patch);
+        accounts.update_user(user.id, patch)
+    };
+    let first = login().await;
+    assert_eq!((first.expires_in, first.user.name.as_str()), (3600, "a"));
+    assert!(first.user.last_login_ms.is_some() && accounts.user(user.id).await.unwrap() == first.user);
+    let UserCheck::Valid(found) = check(&first) else { panic!() };
+    assert_eq!(found.principal.id, format!("user:{}", user.id));
+    assert_eq!(found.principal.claims_json, "{\"name\":\"a\",\"role\":\"user\"}");
+    assert_eq!(found.principal.scopes, ["chat", "tools:list", "tools:call"]);
+    // Grants are looked up; they end nothing.
+    patch(|patch| patch.grants = Some(Grants::of_scopes(&["chat"]))).await.unwrap();
+    let UserCheck::Valid(found) = check(&first) else { panic!() };
+    assert_eq!(found.principal.scopes, ["chat"]);
+    patch(|patch| patch.role = Some(Role::Admin)).await.unwrap();
+    assert!(matches!(check(&first), UserCheck::Ended));
+    let second = login().await;
+    accounts.set_password(user.id, "another password".into()).await.unwrap();
+    assert!(matches!(check(&second), UserCheck::Ended));
+    assert_eq!(accounts.login("a", "right password".into(), None).await.unwrap_err(), LoginError::Refused);
+    accounts.set_password(user.id, "right password".into()).await.unwrap();
+    let third = login().await;
+    patch(|patch| patch.is_disabled = Some(true)).await.unwrap();
+    assert!(matches!(check(&third), UserCheck::Ended));
+    assert_eq!(accounts.login("a", "right password".into(), None).await.unwrap_err(), LoginError::Refused);
+    patch(|patch| patch.is_disabled = Some(false)).await.unwrap();
+    assert!(matches!(check(&third), UserCheck::Ended), "what has ended does not come back");
+    let fourth = login().await;
+    accounts.delete_user(user.id).await.unwrap();
+    assert!(matches!(check(&fourth), UserCheck::Ended));
+    assert!(matches!(accounts.check_token(&format!("{}x", fourth.token.expose())), Some(UserCheck::Invalid)));
+    for name in ["a", "nobody", ""] {
+        let refusal = accounts.login(name, "right password".into(), None).await.unwrap_err();
+        assert_eq!(refusal, LoginError::Refused, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn guessing_is_slowed_down_and_success_begins_anew() {
+    let accounts = Accounts::in_memory().await.unwrap();
+    with_password(&accounts, "a", Role::User).await;
+    let login = async |name: &str, password: &str| accounts.login(name, password.into(), None).await;
+    for name in ["a", "nobody"] {
+        assert_eq!(login(name, "wrong").await.unwrap_err(), LoginError::Refused);
+        // As if somebody had gone on for some minutes.
+        for minute in 1..15 {
+            let later = std::time::Instant::now() + Duration::from_secs(60) * minute;
+            let _counted = accounts.0.throttle.begin(name, None, later).is_ok();
+        }
+        for password in ["wrong", "right password"] {
+            let refusal = login(name, password).await.unwrap_err();
+            assert!(
+                matches!(refusal, LoginError::TooManyAttempts(wait) if !wait.is_zero()),
+                "{name}: {refusal}"
+            );
+        }
+    }
+    with_password(&accounts, "b", Role::User).await;
+    for _ in 0..3 {
+        for _ in 0..6 {
+            assert_eq!(login("b", "wrong").await.unwrap_err(), LoginError::Refused);
+        }
+        login("b", "right password").await.unwrap();
+    }
+}
+
+/// Starts with this `WITGATE_ADMIN_PASSWORD`; what was shown.
+async fn prepared(accounts: &Accounts, password: Option<&str>) -> Option<String> {
+    let shown = Arc::new(std::sync::Mutex::new(None));
+    let show = Arc::clone(&shown);
+    let announce = move |password: &Secret| *show.lock().unwrap() = Some(password.expose().to_owned());
+    accounts.prepare_admin(password.map(Into::into), announce).await.unwrap();
+    shown.lock().unwrap().take()
+}
+
+#[tokio::test]
+async fn the_first_admin_is_made_once_and_its_password_is_the_operators() {
+    let accounts = Accounts::in_memory().await.unwrap();
+    let can = async |password: &str| accounts.login("admin", password.into(), None).await.is_ok();
+    // A login right after the start waits for it.
+    let early = accounts.clone();
+    let task = accounts.prepare_admin(Some("short".into()), |_| panic!("the operator knows it"));
+    assert!(early.login("admin", "short".into(), None).await.is_ok());
+    task.await.unwrap();
+    assert_eq!(prepared(&accounts, None).await, None);
+    let token = accounts.login("admin", "short".into(), None).await.unwrap().token;
+    assert_eq!(prepared(&accounts, Some("short")).await, None);
+    assert!(matches!(accounts.check_token(token.expose()), Some(UserCheck::Valid(_))), "nothing has changed");
+    assert_eq!(prepared(&accounts, Some("forgot the other")).await, None);
+    assert!(can("forgot the other").await && !can("short").await);
+    assert!(matches!(accounts.check_token(token.expose()), Some(UserCheck::Ended)));
+    assert_eq!(accounts.users(Page::default()).await.unwrap().total, 1);
+}
+
+#[tokio::test]
+async fn a_generated_password_is_shown_once() {
+    let accounts = in_memory().await;
+    let shown = prepared(&accounts, None).await.unwrap();
+    assert!(shown.len() >= 20 && accounts.login("admin", shown.as_str().into(), None).await.is_ok());
+    assert_eq!(accounts.user_named("admin").await.unwrap().role, Role::Admin);
+    assert_eq!(prepared(&accounts, None).await, None);
+    // Whoever made admins by other means needs none.
+    let other = in_memory().await;
+    with_password(&other, "boss", Role::Admin).await;
+    assert_eq!(prepared(&other, None).await, None);
+    assert_eq!(prepared(&other, Some("unused password")).await, None);
+    assert!(other.user_named("admin").await.is_err());
 }

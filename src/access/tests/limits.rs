@@ -12,7 +12,7 @@ fn limited(limits: DefaultLimits, answers: Vec<Answer>) -> (Access, Arc<TestCloc
     let config = Config { limits, ..Config::default() };
     let key = Secret::new("k".to_owned());
     let set = Arc::new(FixedPolicies(Arc::new(PolicySet::new(policies, Vec::new()))));
-    (Access::new(&config, Some(&key), set).unwrap().with_clock(clock.clone()), clock)
+    (Access::new(&config, Some(&key), set).with_clock(clock.clone()), clock)
 }
 
 fn one_request() -> Limits {

@@ -54,7 +54,7 @@ impl AuthPolicy for Guard {
 
 async fn scope(guard: Guard) -> AccessScope {
     let set = PolicySet::new(vec![Arc::new(guard)], Vec::new());
-    let access = Access::new(&Config::default(), None, Arc::new(FixedPolicies(Arc::new(set)))).unwrap();
+    let access = Access::new(&Config::default(), None, Arc::new(FixedPolicies(Arc::new(set))));
     let entry = Entry {
         request_id: RequestId::generate(),
         door: Door::Chat,

@@ -152,7 +152,7 @@ async fn decide(
     let accounts = if file.exists() { Accounts::open(&file).await? } else { Accounts::in_memory().await? };
     let plugins = PluginHost::start(config.plugins, config.variables, config.data_dir.clone()).await?;
     let policies = Arc::new(WasmPolicies::new(plugins.folder()));
-    let access = Access::new(&config.access, config.api_key.as_ref(), policies)?;
+    let access = Access::new(&config.access, config.api_key.as_ref(), policies);
     let access = access.with_accounts(accounts.clone());
     let access = access.with_usage(UsageBook::open(&config.data_dir.join(USAGE_FILE))?);
     let asker = match presented {

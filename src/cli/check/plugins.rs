@@ -4,33 +4,19 @@
 //! folder for it exists; nothing else is written.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::host;
 use super::report::{Area, Finding, State};
-use crate::access::{FixedPolicies, PolicySource, WasmPolicies};
 use crate::config::Settings;
 use crate::plugin_host::{Config, Grants, PluginHost, PluginReport, PluginState};
 
-/// What was found, and the auth policies among the plugins.
-pub(super) struct Checked {
-    pub(super) findings: Vec<Finding>,
-    pub(super) policies: Arc<dyn PolicySource>,
-}
-
-impl Checked {
-    fn without_policies(findings: Vec<Finding>) -> Self {
-        Self { findings, policies: Arc::new(FixedPolicies::default()) }
-    }
-}
-
 /// Findings about the folder, the cache of compiled code and every plugin. A section that cannot be read is the files'
 /// fault.
-pub(super) async fn check(settings: &Settings, data_dir: &Path, limit: Duration) -> Checked {
+pub(super) async fn check(settings: &Settings, data_dir: &Path, limit: Duration) -> Vec<Finding> {
     let config = settings.section::<Config>("plugins").ok();
     let config = config.and_then(|config| config.resolved(settings.working_dir(), data_dir).ok());
-    let Some(config) = config else { return Checked::without_policies(Vec::new()) };
+    let Some(config) = config else { return Vec::new() };
     let cache = config.cache_dir.as_deref().map(|dir| host::folder("plugin cache", "plugins.cache_dir", dir));
     let mut findings: Vec<Finding> = cache.into_iter().collect();
     let cache_works = findings.iter().all(|finding| finding.state == State::Ok);
@@ -49,7 +35,6 @@ pub(super) async fn check(settings: &Settings, data_dir: &Path, limit: Duration)
             findings.push(folder(&shown, &reports, &host.warnings()));
             findings.extend(reports.iter().map(|report| plugin(report, &required)));
             findings.extend(required.iter().filter_map(|name| absent(name, &reports, &shown)));
-            return Checked { findings, policies: Arc::new(WasmPolicies::new(host.folder())) };
         }
         Ok(Err(error)) => findings.push(failed("folder", error.to_string())),
         Err(_) => {
@@ -60,7 +45,7 @@ pub(super) async fn check(settings: &Settings, data_dir: &Path, limit: Duration)
             findings.push(failed("folder", words));
         }
     }
-    Checked::without_policies(findings)
+    findings
 }
 
 fn failed(name: &str, words: String) -> Finding {

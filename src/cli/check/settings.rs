@@ -1,10 +1,9 @@
 //! The files and variables: which there are, and what is wrong in them.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use super::report::{Area, Finding, State};
-use crate::access::{Access, PolicySource};
+use crate::access::ChatAccess;
 use crate::cli::args::GlobalArgs;
 use crate::cli::client::is_loopback;
 use crate::config::Settings;
@@ -12,11 +11,7 @@ use crate::gateway::Config;
 use crate::telemetry;
 
 /// One finding for every file, and one for every fault that lies in none of them.
-pub(super) fn check(
-    settings: &Settings,
-    global: &GlobalArgs,
-    policies: Arc<dyn PolicySource>,
-) -> Vec<Finding> {
+pub(super) fn check(settings: &Settings, global: &GlobalArgs) -> Vec<Finding> {
     let known = [
         ("gateway.toml", &global.config),
         (".env", &global.env_file),
@@ -30,7 +25,7 @@ pub(super) fn check(
     });
     let mut findings: Vec<Finding> = files.collect();
     match Config::load(settings, global.servers.as_deref()) {
-        Ok(config) => findings.extend(faults_of(&config, policies)),
+        Ok(config) => findings.extend(faults_of(&config)),
         Err(faults) => blame(&mut findings, &format!("{faults:#}")),
     }
     findings
@@ -54,20 +49,16 @@ fn blame(findings: &mut Vec<Finding>, faults: &str) {
 }
 
 /// What can be read and is wrong all the same.
-fn faults_of(config: &Config, policies: Arc<dyn PolicySource>) -> Vec<Finding> {
+fn faults_of(config: &Config) -> Vec<Finding> {
     let failed = |name: &str, words: String| Finding::new(Area::Settings, name, State::Failed, words);
     let mut findings = Vec::new();
-    match Access::new(&config.access, config.api_key.as_ref(), policies) {
-        Err(error) => findings.push(failed("access", error.to_string())),
-        Ok(access) if access.chat_is_open() && !is_loopback(&config.server.host) => {
-            let words = format!(
-                "everyone who can reach {} can use the models and tools: set access.chat = \"required\" and \
-                 WITGATE_API_KEY, or server.host = \"127.0.0.1\"",
-                config.server.host
-            );
-            findings.push(Finding::new(Area::Settings, "access", State::Warning, words));
-        }
-        Ok(_) => {}
+    if config.access.chat == ChatAccess::Open && !is_loopback(&config.server.host) {
+        let words = format!(
+            "everyone who can reach {} can use the models and tools: set access.chat = \"required\", or \
+             server.host = \"127.0.0.1\"",
+            config.server.host
+        );
+        findings.push(Finding::new(Area::Settings, "access", State::Warning, words));
     }
     if let Err(error) = telemetry::check(&config.log) {
         findings.push(failed("log", error.to_string()));

@@ -78,7 +78,7 @@ impl Setup {
             accounts: None,
             audit: AuditLog::none(),
             mcp: crate::http::mcp::none(),
-            access: Access::new(&access, key.as_ref(), Arc::new(FixedPolicies(Arc::new(policies)))).unwrap(),
+            access: Access::new(&access, key.as_ref(), Arc::new(FixedPolicies(Arc::new(policies)))),
             readiness: Arc::new(Ready(self.health)),
             plugins: crate::http::plugins::none(),
             tools_settled: self.tools_settled,
