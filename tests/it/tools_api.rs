@@ -1,6 +1,8 @@
 //! The tools API over HTTP: the reference's tables of endpoints, credentials and errors, row by row.
 
 mod calls;
+#[cfg(target_os = "linux")]
+mod credentials;
 mod document;
 mod snippets;
 

@@ -133,7 +133,9 @@ async fn try_everything(key: Option<&str>) {
     command.args(["--exclude-path-regex", "^/mcp|^/api/v1/mcp$", "--continue-on-failure"]);
     let said = run(command, "").await.output();
     assert!(said.contains("Tested: "), "nothing was tried: {said}");
-    assert_eq!(gateway.log().contains("tool call finished"), key.is_some(), "the key was not used");
+    let log = gateway.log();
+    let by_key = log.lines().any(|line| line.contains("tool call finished") && line.contains("key:static"));
+    assert_eq!(by_key, key.is_some(), "calls are made where there is a key, and only there");
 }
 
 #[tokio::test]
