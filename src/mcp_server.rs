@@ -19,6 +19,8 @@ mod handler;
 mod page;
 mod sessions;
 mod stdio;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::sync::Arc;

@@ -94,7 +94,12 @@ impl McpServer {
         request.extensions_mut().insert(Span::current());
         let sessions = Arc::new(SessionsOf::new(Arc::clone(&self.0.sessions), owner, told));
         let service = self.service(server, scope, is_session, request.method(), Arc::clone(&sessions));
-        let response = service.handle(request.map(Full::new)).await;
+        let is_end = request.method() == Method::DELETE;
+        let mut response = service.handle(request.map(Full::new)).await;
+        if is_end && response.status() == StatusCode::ACCEPTED {
+            // It is done, not merely accepted; the official Python client wants to be told.
+            *response.status_mut() = StatusCode::NO_CONTENT;
+        }
         if sessions.found_no_place() {
             let mut full = error(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -105,7 +110,7 @@ impl McpServer {
             full.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
             return full;
         }
-        response
+        in_protocol(response).await
     }
 
     fn service(
@@ -138,6 +143,30 @@ impl McpServer {
         let make = move || Ok(Handler::new(setup.clone()));
         StreamableHttpService::new(make, sessions, config)
     }
+}
+
+/// Errors that rmcp tells in plain text, as errors of the protocol.
+async fn in_protocol(response: McpResponse) -> McpResponse {
+    let is_json = |value: &HeaderValue| value.as_bytes().starts_with(b"application/json");
+    let status = response.status();
+    let is_told = response.headers().get(header::CONTENT_TYPE).is_some_and(is_json);
+    if is_told || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let text = match body.collect().await {
+        Ok(body) => String::from_utf8_lossy(&body.to_bytes()).into_owned(),
+        Err(never) => match never {},
+    };
+    // What is inside is for the log.
+    let text = if status.is_server_error() { "the gateway failed to answer" } else { text.as_str() };
+    let mut told = error(status, -32600, text, &NONE);
+    for (name, value) in parts.headers {
+        if let Some(name) = name.filter(|name| *name == header::ALLOW) {
+            told.headers_mut().insert(name, value);
+        }
+    }
+    told
 }
 
 /// For callers who may list and not call, in the way the protocol's authorization has it: the client may ask for more.

@@ -1,3 +1,8 @@
 //! The tools as an MCP server: `/mcp`, `/mcp/{server}`, `/api/v1/mcp` and `witgate mcp`.
 
+mod attacks;
+mod clients;
 mod http;
+mod rpc;
+mod running;
+mod stdio;

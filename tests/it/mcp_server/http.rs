@@ -1,96 +1,8 @@
-//! Raw messages over streamable HTTP: lists, calls, sessions, and who is turned away.
+//! Raw messages over streamable HTTP: lists, calls, errors, in the versions with sessions and without.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::harness::{Answer, Gateway};
-
-const KEY: &str = "the-key-of-a-test";
-
-const CALL: &str = "2025-11-25";
-
-/// A client that writes its messages by hand.
-struct Rpc<'a> {
-    gateway: &'a Gateway,
-    path: &'static str,
-    session: Option<String>,
-    version: &'static str,
-}
-
-impl<'a> Rpc<'a> {
-    /// Without a session.
-    fn plain(gateway: &'a Gateway, path: &'static str) -> Self {
-        Self { gateway, path, session: None, version: CALL }
-    }
-
-    /// With a session of `version`, as clients have it.
-    async fn open(gateway: &'a Gateway, path: &'static str, version: &'static str) -> Self {
-        let mut rpc = Self { gateway, path, session: None, version };
-        let params = json!({
-            "protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "test", "version": "1"},
-        });
-        let answer = rpc.post(&request(0, "initialize", &params)).await;
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        rpc.session = Some(answer.headers["mcp-session-id"].to_str().unwrap().to_owned());
-        let result = last(&answer)["result"].take();
-        assert_eq!(result["protocolVersion"], version);
-        assert_eq!(result["serverInfo"]["name"], "witgate");
-        let told = rpc.post(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await;
-        assert_eq!(told.status, 202);
-        rpc
-    }
-
-    async fn post(&self, message: &Value) -> Answer {
-        self.send(self.gateway.request("POST", self.path).json(message)).await
-    }
-
-    async fn send(&self, mut request: crate::harness::client::Request) -> Answer {
-        request = request
-            .header("authorization", &format!("Bearer {KEY}"))
-            .header("accept", "application/json, text/event-stream");
-        if let Some(session) = &self.session {
-            request = request.header("mcp-session-id", session).header("mcp-protocol-version", self.version);
-        }
-        request.send().await
-    }
-
-    /// What a request is answered: its result, or its error as `{"error": ...}`.
-    async fn ask(&self, method: &str, params: &Value) -> Value {
-        let answer = self.post(&request(7, method, params)).await;
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        let mut message = last(&answer);
-        assert_eq!(message["id"], 7);
-        match message.get_mut("result") {
-            Some(result) => result.take(),
-            None => json!({"error": message["error"]}),
-        }
-    }
-}
-
-fn request(id: u64, method: &str, params: &Value) -> Value {
-    json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
-}
-
-/// The messages of an answer, which is one of them or a stream.
-fn messages(answer: &Answer) -> Vec<Value> {
-    let text = answer.text();
-    if answer.headers["content-type"] == "application/json" {
-        return vec![serde_json::from_str(&text).unwrap()];
-    }
-    let data = text.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim);
-    data.filter(|data| !data.is_empty()).map(|data| serde_json::from_str(data).unwrap()).collect()
-}
-
-fn last(answer: &Answer) -> Value {
-    messages(answer).pop().unwrap()
-}
-
-fn names(list: &Value) -> Vec<&str> {
-    list["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect()
-}
-
-async fn gateway() -> Gateway {
-    Gateway::builder().env("WITGATE_API_KEY", KEY).sqlite().start().await
-}
+use super::rpc::{KEY, Rpc, gateway, last, names, request};
 
 #[tokio::test]
 async fn tools_are_listed_and_called_in_a_session() {
@@ -129,4 +41,95 @@ async fn tools_are_listed_and_called_without_a_session() {
         .await;
     assert_eq!(answer.headers["content-type"], "application/json");
     assert_eq!(names(&answer.expect(200)["result"]).len(), 6);
+}
+
+#[tokio::test]
+async fn wrong_calls_are_answered_as_the_version_wants() {
+    let gateway = gateway().await;
+    let wrong = json!({"name": "read_query", "arguments": {"query": 1}});
+    let older = Rpc::open(&gateway, "/mcp", "2025-06-18").await;
+    let error = older.ask("tools/call", &wrong).await;
+    assert_eq!(error["error"]["code"], -32602);
+    assert!(error["error"]["message"].as_str().unwrap().contains("query"), "{error}");
+    let newer = Rpc::open(&gateway, "/mcp", "2025-11-25").await;
+    let result = newer.ask("tools/call", &wrong).await;
+    assert_eq!(result["isError"], true);
+    assert!(result["content"][0]["text"].as_str().unwrap().contains("query"), "{result}");
+    for rpc in [&older, &newer] {
+        let failing = json!({"name": "read_query", "arguments": {"query": "SELECT nothing FROM nowhere"}});
+        assert_eq!(rpc.ask("tools/call", &failing).await["isError"], true);
+        let unknown = rpc.ask("tools/call", &json!({"name": "no_such_tool", "arguments": {}})).await;
+        assert_eq!(unknown["error"]["code"], -32602);
+        assert_eq!(rpc.ask("no/such/method", &json!({})).await["error"]["code"], -32601);
+        assert_eq!(rpc.ask("tools/list", &json!({"cursor": "!"})).await["error"]["code"], -32602);
+        assert_eq!(rpc.ask("ping", &json!({})).await, json!({}));
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_message_is_refused() {
+    let gateway = gateway().await;
+    let rpc = Rpc::plain(&gateway, "/mcp");
+    for (body, code) in [("{", -32700), ("", -32700), ("[]", -32600), ("1", -32600)] {
+        let request = gateway.request("POST", "/mcp").header("content-type", "application/json");
+        let error = rpc.send(request.body(body)).await.expect(400);
+        assert_eq!(error["error"]["code"], code, "{body:?}");
+    }
+    let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+    let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{{"x":{deep}}}}}"#);
+    let request = gateway.request("POST", "/mcp").header("content-type", "application/json");
+    assert_eq!(rpc.send(request.body(body)).await.status, 415);
+}
+
+#[tokio::test]
+async fn the_version_without_sessions_is_spoken() {
+    let gateway = gateway().await;
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let rpc = Rpc::plain(&gateway, "/mcp");
+    let ask = async |method: &str, name: Option<&str>, params: serde_json::Value| {
+        let mut params = params;
+        params["_meta"] = meta.clone();
+        let mut request = gateway.request("POST", "/mcp").json(&request(1, method, &params));
+        request = request.header("mcp-protocol-version", "2026-07-28").header("mcp-method", method);
+        if let Some(name) = name {
+            request = request.header("mcp-name", name);
+        }
+        rpc.send(request).await
+    };
+    let discovered = last(&ask("server/discover", None, json!({})).await);
+    let versions = discovered["result"]["supportedVersions"].as_array().unwrap();
+    assert!(
+        versions.contains(&json!("2026-07-28")) && versions.contains(&json!("2024-11-05")),
+        "{discovered}"
+    );
+    let list = last(&ask("tools/list", None, json!({})).await);
+    assert_eq!(names(&list["result"]).len(), 6);
+    assert_eq!(list["result"]["cacheScope"], "private");
+    let call = json!({"name": "read_query", "arguments": {"query": "SELECT 1 AS one"}});
+    let result = last(&ask("tools/call", Some("read_query"), call.clone()).await);
+    assert_eq!(result["result"]["structuredContent"]["rows"][0]["one"], 1, "{result}");
+    // What the header says is what others on the way go by.
+    let lied = ask("tools/call", Some("list_tables"), call).await;
+    assert_eq!((lied.status, last(&lied)["error"]["code"].as_i64()), (400, Some(-32020)));
+}
+
+#[tokio::test]
+async fn resources_are_listed_read_and_not_found() {
+    let gateway = gateway().await;
+    for path in ["/mcp", "/mcp/sqlite"] {
+        let rpc = Rpc::open(&gateway, path, "2025-11-25").await;
+        let list = rpc.ask("resources/list", &json!({})).await;
+        assert_eq!(list["resources"][0]["uri"], "memo://insights", "{list}");
+        let read = rpc.ask("resources/read", &json!({"uri": "memo://insights"})).await;
+        assert_eq!(read["contents"][0]["uri"], "memo://insights", "{read}");
+        let missing = rpc.ask("resources/read", &json!({"uri": "memo://nothing"})).await;
+        assert_eq!(missing["error"]["code"], -32002, "{missing}");
+        assert_eq!(missing["error"]["data"]["uri"], "memo://nothing");
+        assert_eq!(rpc.ask("prompts/list", &json!({})).await["prompts"], json!([]));
+        assert_eq!(rpc.ask("prompts/get", &json!({"name": "none"})).await["error"]["code"], -32602);
+    }
 }
