@@ -41,7 +41,9 @@ async def main() -> None:
             async with streamable_http_client(url, http_client=http) as streams:
                 async with ClientSession(*streams[:2]) as session:
                     await exercise(session)
-    server = StdioServerParameters(command=os.environ["WITGATE_PROGRAM"], args=["mcp"], cwd=os.getcwd(), env=dict(os.environ))
+    program, bundled = os.environ["WITGATE_PROGRAM"], os.environ["WITGATE_PLUGINS__BUNDLED"]
+    env = {"WITGATE_PLUGINS__BUNDLED": bundled}
+    server = StdioServerParameters(command=program, args=["mcp"], cwd=os.getcwd(), env=env)
     async with stdio_client(server) as streams:
         async with ClientSession(*streams[:2]) as session:
             await exercise(session)
