@@ -13,6 +13,7 @@ mod fields;
 mod health;
 mod keys;
 mod known_fields;
+mod login;
 pub mod mcp;
 mod metrics;
 mod middleware;

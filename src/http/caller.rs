@@ -117,7 +117,6 @@ impl Member {
     }
 
     /// The other side of the connection.
-    #[allow(dead_code, reason = "logging in comes with the tokens")]
     pub(super) fn peer(&self) -> Option<IpAddr> {
         self.0.subject().peer
     }
@@ -151,7 +150,6 @@ impl FromRequestParts<App> for Admin {
 
 /// Somebody who may be anybody: nobody is asked who it is.
 #[derive(Debug)]
-#[allow(dead_code, reason = "logging in comes with the tokens")]
 pub(super) struct Visitor {
     /// The request.
     pub(super) request_id: RequestId,

@@ -133,7 +133,6 @@ impl ApiError {
     }
 
     /// 413 for an endpoint with a limit of its own.
-    #[allow(dead_code, reason = "logging in comes with the tokens")]
     pub(super) fn small_body_too_large(limit: usize) -> Self {
         let message = format!("the request body is larger than {limit} bytes, which is too large for this");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID_REQUEST, message)
@@ -142,7 +141,6 @@ impl ApiError {
     }
 
     /// 415: a login is a form, or JSON.
-    #[allow(dead_code, reason = "logging in comes with the tokens")]
     pub(super) fn no_form() -> Self {
         let message = "the body must be a form with `username` and `password`: send the header `content-type: \
                        application/x-www-form-urlencoded`, or the same fields as JSON";

@@ -77,7 +77,6 @@ pub(super) async fn read_whole(app: &App, headers: &HeaderMap, body: Body) -> Re
 }
 
 /// The whole of a body that has to be small, within the limits of size and time.
-#[allow(dead_code, reason = "logging in comes with the tokens")]
 pub(super) async fn read_at_most(
     app: &App,
     headers: &HeaderMap,

@@ -32,7 +32,7 @@ use super::error::ApiError;
 use super::health::json_bytes;
 use super::state::App;
 use super::tools_api::list::{tag_of, tagged};
-use super::{health, keys, metrics, openai, plugins, simple_chat, tools_api, users};
+use super::{health, keys, login, metrics, openai, plugins, simple_chat, tools_api, users};
 use crate::access::AccessError;
 use crate::llm::ToolChoice;
 
@@ -70,6 +70,7 @@ const KEPT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(15);
         tools_api::list::schema,
         tools_api::call::call,
         tools_api::call::call_one,
+        login::access_token,
         keys::create,
         keys::list,
         keys::get,
@@ -80,6 +81,7 @@ const KEPT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(15);
         users::update,
         users::delete,
         users::me,
+        users::update_me,
         plugins::list,
         plugins::get,
         plugins::reload,

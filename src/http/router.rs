@@ -8,7 +8,7 @@ use axum::routing::{get, post};
 use super::error::ApiError;
 use super::middleware::{admission, digest, errors, observe, panic};
 use super::state::App;
-use super::{health, keys, mcp, metrics, openai, openapi, plugins, simple_chat, tools_api, users};
+use super::{health, keys, login, mcp, metrics, openai, openapi, plugins, simple_chat, tools_api, users};
 
 /// The whole API over `app`.
 pub fn router(app: &App) -> Router {
@@ -28,10 +28,11 @@ pub fn router(app: &App) -> Router {
         .route("/api/v1/plugins", get(plugins::list))
         .route("/api/v1/plugins/reload", post(plugins::reload))
         .route("/api/v1/plugins/{name}", get(plugins::get))
+        .route("/api/v1/login/access-token", post(login::access_token))
         .route("/api/v1/keys", get(keys::list).post(keys::create))
         .route("/api/v1/keys/{id}", get(keys::get).delete(keys::revoke))
         .route("/api/v1/users", get(users::list).post(users::create))
-        .route("/api/v1/users/me", get(users::me))
+        .route("/api/v1/users/me", get(users::me).patch(users::update_me))
         .route("/api/v1/users/{id}", get(users::get).patch(users::update).delete(users::delete))
         .route("/mcp", get(mcp::all).post(mcp::all).delete(mcp::all))
         .route("/mcp/{server}", get(mcp::one).post(mcp::one).delete(mcp::one))

@@ -1,5 +1,6 @@
 //! What every handler shares: the engine, who may use it, the limits, and whether the gateway is stopping.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,9 +19,10 @@ use super::middleware::cors::{self, CorsError};
 use super::openapi::Documents;
 use super::plugins::PluginAdmin;
 use crate::access::Access;
-use crate::access::accounts::Accounts;
+use crate::access::accounts::{Accounts, Login, LoginError};
 use crate::audit::{AuditEvent, AuditLog};
 use crate::chat::ChatEngine;
+use crate::config::secret::Secret;
 use crate::llm::ToolChoice;
 use crate::toolbox::Toolbox;
 
@@ -117,6 +119,19 @@ impl App {
     pub(super) fn accounts(&self) -> Result<&Accounts, ApiError> {
         let accounts = self.0.parts.accounts.as_ref();
         accounts.ok_or_else(|| ApiError::unavailable("this gateway has no users"))
+    }
+
+    /// A token for who knows the password of `name`.
+    pub(super) async fn login(
+        &self,
+        name: &str,
+        password: Secret,
+        peer: Option<IpAddr>,
+    ) -> Result<Login, LoginError> {
+        match &self.0.parts.accounts {
+            Some(accounts) => Box::pin(accounts.login(name, password, peer)).await,
+            None => Err(LoginError::Refused),
+        }
     }
 
     /// What is written down of who did what.

@@ -5,7 +5,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
@@ -172,6 +172,42 @@ pub(super) async fn delete(
 pub(super) async fn me(State(app): State<App>, member: Member) -> Result<Response, ApiError> {
     let user = app.accounts()?.user(own_id(&member)?).await?;
     Ok(json_response(&UserView::from(&user)))
+}
+
+/// Change one's own password
+///
+/// Needs the current one. All access tokens of the user end.
+#[utoipa::path(
+    patch, path = "/api/v1/users/me", tag = "accounts", operation_id = "changeOwnPassword",
+    request_body = shapes::PasswordChange,
+    responses((status = 200, description = "oneself", body = shapes::User))
+)]
+pub(super) async fn update_me(
+    State(app): State<App>,
+    member: Member,
+    JsonBody(body): JsonBody,
+) -> Result<Response, ApiError> {
+    let id = own_id(&member)?;
+    let mut fields = KnownFields::of(&body)?;
+    let password: Secret = fields.need("password", TEXT)?;
+    let current: Secret = fields.need("current_password", TEXT)?;
+    fields.end()?;
+    if member.key_id().is_some() {
+        return Err(ApiError::forbidden(
+            "an API key cannot change a password: log in and use the access token",
+        ));
+    }
+    let accounts = app.accounts()?;
+    let user = accounts.user(id).await?;
+    app.login(&user.name, current, member.peer()).await.map_err(|error| {
+        let refused = "`current_password` is wrong";
+        super::login::told(error, |_| ApiError::bad_request(Some("current_password"), refused))
+    })?;
+    accounts.set_password(id, password).await?;
+    app.tell(member.event("password_changed", target(id)), &json!({}));
+    let mut response = json_response(&UserView::from(&accounts.user(id).await?));
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+    Ok(response)
 }
 
 fn check_password(password: &Secret, role: Role) -> Result<(), ApiError> {

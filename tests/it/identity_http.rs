@@ -4,6 +4,7 @@
 mod audit;
 mod command_line;
 mod keys;
+pub(crate) mod login;
 mod users;
 
 use std::path::Path;

@@ -9,6 +9,8 @@
 )]
 
 mod access_policies;
+#[cfg(unix)]
+mod attacks;
 mod bad_input;
 mod chat;
 mod cli;

@@ -72,6 +72,14 @@ pub(in crate::http) struct UserChange {
     limits: Option<Value>,
 }
 
+/// Another password for oneself.
+#[derive(ToSchema)]
+#[schema(example = json!({"password": "another horse battery", "current_password": "correct horse battery"}))]
+pub(in crate::http) struct PasswordChange {
+    password: String,
+    current_password: String,
+}
+
 /// What kind of user.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
