@@ -121,7 +121,7 @@ async fn try_everything(key: Option<&str>) {
     ]);
     command.args([
         "--workers",
-        "2",
+        "1",
         "--request-timeout",
         "20",
         "--suppress-health-check",
