@@ -23,9 +23,9 @@ use crate::domain::{ToolContext, ToolDefinition, ToolError, ToolErrorKind, ToolR
 /// The longest pause between two tries.
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
-/// How much of an error, and at debug level of arguments and results, is logged, in bytes.
+/// How much of an error is logged, in bytes. Of arguments and results only the size is: they may hold secrets, and the
+/// audit log has the arguments without them.
 const MAX_LOGGED_BYTES: usize = 500;
-const MAX_DEBUG_BYTES: usize = 4096;
 
 /// A tool as the registry offers it.
 pub struct RegisteredTool {
@@ -98,7 +98,7 @@ impl RegisteredTool {
         debug!(
             tool = %self.definition.name,
             call_id = %context.call_id,
-            arguments = cut(arguments_json, MAX_DEBUG_BYTES),
+            argument_bytes = arguments_json.len(),
             "tool call begins"
         );
         let arguments = match self.check(arguments_json) {
@@ -304,10 +304,6 @@ impl CallLog<'_> {
             call_line!(warn, self, { is_error, bytes, }, "tool call finished: the tool reports a failure");
         } else {
             call_line!(info, self, { is_error, bytes, }, "tool call finished");
-        }
-        if tracing::enabled!(tracing::Level::DEBUG) {
-            let text = result.to_text();
-            debug!(call_id = %self.context.call_id, result = cut(&text, MAX_DEBUG_BYTES), "tool result");
         }
     }
 

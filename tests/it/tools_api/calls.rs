@@ -40,7 +40,7 @@ async fn more_than_text_comes_as_content() {
 
 #[tokio::test]
 async fn a_call_that_goes_wrong_says_why() {
-    // Arguments and results are in the log at debug level only.
+    // Errors of tools, which may repeat arguments, are in the log; arguments and results are not.
     let gateway =
         builder().env("WITGATE_TOOLS__CALL_TIMEOUT_MS", "200").env("RUST_LOG", "info").start().await;
     for (name, arguments, words) in [
