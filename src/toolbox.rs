@@ -98,12 +98,17 @@ impl Toolbox {
         self.snapshot().find(name).filter(|tool| is_visible(tool, scope)).cloned()
     }
 
-    /// The tool called `name` for a call by the caller of `scope`. To the caller, one that it may not call looks like one that
-    /// does not exist; the log tells which it was.
+    /// The tool called `name` for a call by the caller of `scope`, which came in `via` REST or MCP. To the caller, one that it
+    /// may not call looks like one that does not exist; the log tells which it was, and the audit log has the refusal.
     ///
     /// # Errors
     /// [`AccessError::ToolNotAllowed`], or [`AccessError::MissingScope`] for callers who may call no tool at all.
-    pub fn wanted(&self, scope: &AccessScope, name: &str) -> Result<Arc<RegisteredTool>, AccessError> {
+    pub fn wanted(
+        &self,
+        scope: &AccessScope,
+        name: &str,
+        via: &'static str,
+    ) -> Result<Arc<RegisteredTool>, AccessError> {
         let refused = |tool: &str, why: &str| {
             let principal = scope.principal().id.as_str();
             let shown = tool.get(..tool.floor_char_boundary(MAX_LOGGED_NAME)).unwrap_or_default();
@@ -114,7 +119,7 @@ impl Toolbox {
             refused(name, "there is no such tool");
             return Err(AccessError::ToolNotAllowed(name.to_owned()));
         };
-        match scope.check_call("rest", &tool.definition.name, &tool.qualified_name) {
+        match scope.check_call(via, &tool.definition.name, &tool.qualified_name) {
             Ok(()) => Ok(Arc::clone(tool)),
             Err(refusal) => {
                 refused(&tool.definition.name, "the caller may not call it");

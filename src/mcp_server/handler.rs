@@ -25,7 +25,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::call::{self, Call};
 use super::changes::{Changes, News};
-use super::view::View;
+use super::view::{VIA, View};
 use super::{contexts, convert, page};
 use crate::access::{AccessError, AccessScope};
 use crate::domain::{Principal, ProgressListener, RequestId, SessionId};
@@ -113,7 +113,7 @@ impl Handler {
 
     fn site(&self, context: &RequestContext<RoleServer>, progress: ProgressListener) -> CallSite {
         let session_id = if self.setup.is_session { self.session_id.clone() } else { SessionId::generate() };
-        CallSite { via: "mcp", call_id: call::id_of(context), session_id: Some(session_id), progress }
+        CallSite { via: VIA, call_id: call::id_of(context), session_id: Some(session_id), progress }
     }
 
     fn followers(&self) -> MutexGuard<'_, HashMap<String, AbortOnDropHandle<()>>> {

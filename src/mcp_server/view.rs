@@ -6,6 +6,9 @@ use crate::access::{AccessError, AccessScope};
 use crate::toolbox::{Contexts, Toolbox};
 use crate::tools::RegisteredTool;
 
+/// How calls come in here, for the audit log.
+pub(super) const VIA: &str = "mcp";
+
 /// What an endpoint shows; a clone shows the same.
 #[derive(Clone)]
 pub(super) struct View {
@@ -28,12 +31,12 @@ impl View {
     /// As [`Toolbox::wanted`].
     pub(super) fn wanted(&self, scope: &AccessScope, name: &str) -> Result<Arc<RegisteredTool>, AccessError> {
         if self.server.is_none() {
-            return self.toolbox.wanted(scope, name);
+            return self.toolbox.wanted(scope, name, VIA);
         }
         let snapshot = self.toolbox.snapshot();
         let tool = snapshot.tools().iter().find(|tool| self.shows(tool) && self.name_of(tool) == name);
         let Some(tool) = tool else { return Err(AccessError::ToolNotAllowed(name.to_owned())) };
-        self.toolbox.wanted(scope, &tool.qualified_name)
+        self.toolbox.wanted(scope, &tool.qualified_name, VIA)
     }
 
     /// The tool called `name` here, if `scope` may see it.

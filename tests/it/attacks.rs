@@ -4,7 +4,7 @@
 mod arguments;
 mod leaks;
 mod names;
-mod tokens;
+pub(crate) mod tokens;
 
 use serde_json::json;
 

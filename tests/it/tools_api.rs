@@ -4,7 +4,10 @@ mod calls;
 #[cfg(target_os = "linux")]
 mod credentials;
 mod document;
+#[cfg(unix)]
 mod snippets;
+#[cfg(unix)]
+mod tokens;
 
 use serde_json::{Value, json};
 

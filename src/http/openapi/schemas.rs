@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 /// Every error outside of `/v1`.
 #[derive(ToSchema)]
-#[schema(example = json!({"detail": "the API key is not valid"}))]
+#[schema(example = json!({"detail": "the API key or access token is not valid"}))]
 pub(in crate::http) struct ErrorDetail {
     /// What is wrong, and what to do.
     detail: String,

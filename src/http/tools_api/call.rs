@@ -27,6 +27,9 @@ use crate::http::state::App;
 use crate::llm::ToolChoice;
 use crate::toolbox::{CallError, CallSite};
 
+/// How calls come in here, for the audit log.
+const VIA: &str = "rest";
+
 /// Call a tool
 ///
 /// With `accept: text/event-stream` the answer is a stream of the events `progress` and `log`, and one `result`.
@@ -76,7 +79,7 @@ async fn answer(
     arguments: &str,
 ) -> Result<Response, ApiError> {
     app.tools_settled(&ToolChoice::All).await;
-    let tool = app.toolbox().wanted(&scope, name).map_err(|refusal| refused(refusal, name))?;
+    let tool = app.toolbox().wanted(&scope, name, VIA).map_err(|refusal| refused(refusal, name))?;
     if stream::is_wanted(headers) {
         let streamed = stream::begin(app, scope, tool, arguments.to_owned()).await;
         return streamed.map_err(|refusal| refused(refusal, name));
@@ -91,7 +94,7 @@ async fn answer(
 
 /// Every call has a session of its own: nothing that a server keeps for one is seen by the next.
 pub(super) fn call_site(progress: ProgressListener) -> CallSite {
-    CallSite { via: "rest", call_id: random_id("call_"), session_id: Some(SessionId::generate()), progress }
+    CallSite { via: VIA, call_id: random_id("call_"), session_id: Some(SessionId::generate()), progress }
 }
 
 /// A refusal; the one that must not be told from a tool that is not there is not.

@@ -10,7 +10,7 @@ use crate::identity_http::login::token;
 use crate::identity_http::{TOOLS, admin, builder, get};
 
 /// What the gateway signs with.
-const SECRET: &str = "a-secret-of-at-least-thirty-two-bytes";
+pub(crate) const SECRET: &str = "a-secret-of-at-least-thirty-two-bytes";
 
 async fn gateway() -> Gateway {
     let builder = builder().env("WITGATE_TOKEN_SECRET", SECRET);
@@ -42,6 +42,14 @@ fn with(value: &Value, field: &str, to: Value) -> Value {
         drop(object.insert(field.to_owned(), to))
     }
     changed
+}
+
+/// The token `real` of a gateway that signs with [`SECRET`], as it is after its time.
+pub(crate) fn expired(real: &str) -> String {
+    let parts: Vec<&str> = real.split('.').collect();
+    let (header, claims) = (decode(parts[0]), decode(parts[1]));
+    let end = claims["iat"].as_u64().unwrap() - 60;
+    sign(HMAC_SHA256, SECRET, &header, &with(&claims, "exp", end.into()))
 }
 
 /// Nobody gets in with it, wherever it stands.
