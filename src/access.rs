@@ -17,6 +17,7 @@ mod explain;
 mod grants;
 mod identity;
 mod limits;
+mod oidc;
 mod policy;
 mod rules;
 mod scope;
@@ -40,6 +41,7 @@ pub use identity::{Credential, Door, Owner};
 pub use limits::{
     DefaultLimits, LimitKind, LimitReached, RateLine, RateReport, Rates, StreamPermit, UsageBook, UsageError,
 };
+pub use oidc::{IssuerConfig, TokenRefusal};
 pub use policy::{AuthPolicy, FixedPolicies, PolicyError, PolicySet, PolicySource};
 pub use rules::Rules;
 pub use scope::AccessScope;
@@ -78,6 +80,9 @@ pub struct Config {
     pub token_ttl_s: u64,
     /// Days after which access tokens are signed with a new key; 0: never. Default 30.
     pub token_key_rotation_days: u64,
+    /// Outside issuers whose tokens are taken. Default: none.
+    #[serde(deserialize_with = "oidc::issuers")]
+    pub issuers: Vec<IssuerConfig>,
 }
 
 impl Default for Config {
@@ -89,6 +94,7 @@ impl Default for Config {
             limits: DefaultLimits::default(),
             token_ttl_s: ttl_s,
             token_key_rotation_days: rotation_days,
+            issuers: Vec::new(),
         }
     }
 }
@@ -153,7 +159,8 @@ impl Access {
     /// An access check by `config` and `policies`; `static_key` is the value of `WITGATE_API_KEY`.
     #[must_use]
     pub fn new(config: &Config, static_key: Option<&Secret>, policies: Arc<dyn PolicySource>) -> Self {
-        let identity = Identity::new(config.chat, &config.anonymous_scopes, static_key);
+        let identity =
+            Identity::new(config.chat, &config.anonymous_scopes, static_key).with_issuers(&config.issuers);
         let meter = Meter::new(Arc::new(SystemClock::new()), None);
         Self { identity, policies, limits: config.limits.clone(), meter, audit: AuditLog::none() }
     }

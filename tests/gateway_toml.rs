@@ -39,6 +39,7 @@ fn every_line_shows_a_default() {
 fn every_key_is_shown() {
     shows::<http::ServerConfig>("server");
     shows::<access::Config>("access");
+    shows::<access::IssuerConfig>("access");
     shows::<audit::Config>("audit");
     shows::<llm::Config>("llm");
     shows::<llm::UpstreamConfig>("llm");
@@ -65,6 +66,7 @@ fn the_examples_can_be_used() {
     assert!(chat.system_prompt.is_some());
     let access: access::Config = settings.section("access").unwrap();
     assert!(access.limits.user.requests_per_minute.is_some() && access.limits.service.token_budget.is_some());
+    assert_eq!(access.issuers.len(), 1);
     let tools: tools::Config = settings.section("tools").unwrap();
     assert_eq!(tools.overrides.len(), 1);
 }

@@ -69,7 +69,7 @@ impl Access {
         entry: Entry<'_>,
         facts: impl FnOnce() -> HttpFacts,
     ) -> Result<AccessScope, AccessError> {
-        let who = self.identity.identify(entry.door, entry.credential);
+        let who = self.identity.recognize(entry.door, entry.credential).await;
         self.admit(who, entry, facts, Trace::default()).await
     }
 

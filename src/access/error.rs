@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::limits::{LimitKind, LimitReached};
+use super::oidc::TokenRefusal;
 use crate::domain::Denial;
 
 /// Why a caller was turned away. The words are for the caller and tell nothing about the inside.
@@ -29,6 +30,9 @@ pub enum AccessError {
     /// The presented token's time is over.
     #[error("the access token has expired: log in again")]
     TokenExpired,
+    /// The presented token comes from an outside issuer and is not taken.
+    #[error(transparent)]
+    Token(#[from] TokenRefusal),
     /// The caller is known and may not do this.
     #[error("this needs the scope `{0}`, which your credential does not have")]
     MissingScope(&'static str),
@@ -58,9 +62,10 @@ pub enum AccessError {
 }
 
 impl AccessError {
-    /// True for a credential that was good once: whoever has it is told, also where strangers may come in.
+    /// True for a credential that was good once, or that claims to come from a known issuer: whoever has it is told, also
+    /// where strangers may come in.
     pub(super) fn is_of_ended(&self) -> bool {
-        matches!(self, Self::Revoked | Self::Expired | Self::TokenEnded | Self::TokenExpired)
+        matches!(self, Self::Revoked | Self::Expired | Self::TokenEnded | Self::TokenExpired | Self::Token(_))
     }
 
     /// The HTTP status that tells it: 401, 403, 404, 429 or 503.
@@ -73,6 +78,7 @@ impl AccessError {
             | Self::Expired
             | Self::TokenEnded
             | Self::TokenExpired => 401,
+            Self::Token(refusal) => refusal.status(),
             Self::MissingScope(_) => 403,
             Self::ToolNotAllowed(_) | Self::ModelNotAllowed(_) => 404,
             Self::LimitReached(_) => 429,
@@ -91,6 +97,7 @@ impl AccessError {
             Self::Expired => "expired_api_key",
             Self::TokenEnded => "revoked_token",
             Self::TokenExpired => "expired_token",
+            Self::Token(refusal) => refusal.code(),
             Self::MissingScope(_) | Self::Denied(_) => "access_denied",
             Self::ToolNotAllowed(_) => "tool_not_found",
             Self::ModelNotAllowed(_) => "model_not_found",
@@ -112,7 +119,8 @@ impl AccessError {
             | Self::Revoked
             | Self::Expired
             | Self::TokenEnded
-            | Self::TokenExpired => "credential".into(),
+            | Self::TokenExpired
+            | Self::Token(_) => "credential".into(),
             Self::MissingScope(_) => "scope".into(),
             Self::ToolNotAllowed(_) => "tool-list".into(),
             Self::ModelNotAllowed(_) => "model-list".into(),

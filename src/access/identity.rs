@@ -9,6 +9,7 @@ use subtle::ConstantTimeEq;
 
 use super::accounts::{Accounts, KeyCheck, KeyEntry, UserCheck, UserEntry};
 use super::grants::Grants;
+use super::oidc::{IssuerConfig, Issuers};
 use super::rules::Rules;
 use super::{AccessError, ChatAccess};
 use crate::config::secret::Secret;
@@ -45,6 +46,7 @@ pub(super) struct Identity {
     static_key: Option<[u8; 32]>,
     static_grants: Arc<Rules>,
     accounts: Option<Accounts>,
+    issuers: Option<Issuers>,
     /// Of callers whom nobody checked, and of those whom a policy names without scopes.
     unchecked_grants: Arc<Rules>,
 }
@@ -79,6 +81,7 @@ impl Identity {
             chat,
             static_key: static_key.map(|key| hash(key.expose())),
             accounts: None,
+            issuers: None,
             static_grants: Arc::new(Grants::of_scopes(&STATIC_KEY_SCOPES).into()),
             unchecked_grants: Arc::new(Grants { scopes: unchecked.to_vec(), ..Grants::default() }.into()),
         }
@@ -87,6 +90,11 @@ impl Identity {
     /// Takes the keys of `accounts` too.
     pub(super) fn know(&mut self, accounts: Accounts) {
         self.accounts = Some(accounts);
+    }
+
+    /// Takes the tokens of these issuers too.
+    pub(super) fn with_issuers(self, issuers: &[IssuerConfig]) -> Self {
+        Self { issuers: Issuers::new(issuers), ..self }
     }
 
     pub(super) fn chat_is_open(&self) -> bool {
@@ -113,7 +121,22 @@ impl Identity {
         Arc::new(Grants { scopes: principal.scopes.clone(), ..Grants::default() }.into())
     }
 
-    /// Who presents `credential` at `door`.
+    /// [`Self::identify`], for tokens of outside issuers too. Only those may have to wait.
+    pub(super) async fn recognize(&self, door: Door, credential: Credential<'_>) -> Identified {
+        let who = self.identify(door, credential);
+        let presented = match (&self.issuers, credential) {
+            (Some(issuers), Credential::Key(text)) if !who.is_known => issuers.recognize(text),
+            _ => None,
+        };
+        let Some(presented) = presented else { return who };
+        // A token that names an issuer of ours is meant for us: a bad one is refused where strangers may come in, too.
+        match Box::pin(presented.verify()).await {
+            Ok(known) => known,
+            Err(refusal) => Identified { refusal: Some(refusal.into()), ..who },
+        }
+    }
+
+    /// Who presents `credential` at `door`, as far as the gateway's own keys and tokens go.
     ///
     /// An unchecked key still tells its holder from others: the principal's id is derived from the key's hash, so
     /// that sessions started with one key are not visible with another.

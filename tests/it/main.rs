@@ -35,6 +35,7 @@ mod lifecycle;
 mod limits;
 mod mcp_conformance_client;
 mod mcp_server;
+mod oidc;
 mod openai;
 #[cfg(unix)]
 mod orphans;

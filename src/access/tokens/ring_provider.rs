@@ -23,7 +23,7 @@ static PROVIDER: CryptoProvider = CryptoProvider {
 };
 
 /// Makes this the process's provider; whoever embeds the gateway may have chosen one before.
-pub(super) fn install() {
+pub(in crate::access) fn install() {
     if PROVIDER.install_default().is_err() {
         tracing::trace!("a provider for JWTs is installed already");
     }
