@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::error::ApiError;
@@ -42,14 +43,20 @@ impl<'a> KnownFields<'a> {
         fields::field(name, wanted, Some(value))
     }
 
-    /// The same for a value whose parts can be wrong as well: the message says what and where.
+    /// The same for an object whose parts can be wrong as well: the message says what and where. Nothing in it is a list.
     ///
     /// # Errors
     /// 400 that names it.
     pub(super) fn take_whole<T: Deserialize<'a>>(&mut self, name: &str) -> Result<Option<T>, ApiError> {
         let Some(value) = self.take_raw(name) else { return Ok(None) };
-        let read = serde_json::from_str(value.get());
-        read.map(Some).map_err(|error| ApiError::bad_request(Some(name), format!("`{name}`: {error}")))
+        let wrong =
+            |error: serde_json::Error| ApiError::bad_request(Some(name), format!("`{name}`: {error}"));
+        let read = serde_json::from_str(value.get()).map_err(wrong)?;
+        // A list would be taken for the values of an object's fields in their order, which nobody means by it.
+        if let Some(place) = list_in(name, &serde_json::from_str(value.get()).map_err(wrong)?) {
+            return Err(ApiError::bad_request(Some(name), format!("`{place}` must be an object")));
+        }
+        Ok(Some(read))
     }
 
     /// The same for a field that has to be there.
@@ -80,6 +87,17 @@ impl<'a> KnownFields<'a> {
         let at = self.0.iter().position(|(known, _)| known == name)?;
         let (_, value) = self.0.remove(at);
         (value.get() != "null").then_some(value)
+    }
+}
+
+/// The place of the first list in `value`, which is at `place`.
+fn list_in(place: &str, value: &Value) -> Option<String> {
+    match value {
+        Value::Array(_) => Some(place.to_owned()),
+        Value::Object(fields) => {
+            fields.iter().find_map(|(name, value)| list_in(&format!("{place}.{name}"), value))
+        }
+        _ => None,
     }
 }
 

@@ -3,6 +3,7 @@
 mod calls;
 #[cfg(target_os = "linux")]
 mod credentials;
+#[cfg(unix)]
 mod document;
 #[cfg(unix)]
 mod snippets;

@@ -102,6 +102,8 @@ async fn what_is_wrong_with_a_wish_is_named() {
         (json!({"name": "a", "scopes": []}), "scopes"),
         (json!({"name": "a", "lmits": {}}), "no field `lmits`"),
         (json!({"name": "a", "limits": {"requests": 1}}), "`requests`"),
+        (json!({"name": "a", "limits": [7, 8]}), "`limits` must be an object"),
+        (json!({"name": "a", "limits": {"token_budget": [9, "day"]}}), "`limits.token_budget` must be"),
         (json!({"name": "a", "expires_at": "tomorrow"}), "`expires_at`"),
         (json!({"name": "a", "expires_at": "2020-01-01T00:00:00Z"}), "expires"),
         (json!({"name": "a", "expires_in_days": 0}), "`expires_in_days`"),
