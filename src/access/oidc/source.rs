@@ -171,3 +171,6 @@ impl Inner {
         refresh.running = None;
     }
 }
+
+#[cfg(test)]
+mod tests;
