@@ -16,7 +16,7 @@ async fn raw(gateway: &Gateway, body: impl Into<Vec<u8>>) -> Answer {
 }
 
 /// Writes bytes to the gateway and returns all it answers until it closes the connection.
-async fn talk(gateway: &Gateway, bytes: &[u8]) -> String {
+pub(crate) async fn talk(gateway: &Gateway, bytes: &[u8]) -> String {
     let mut socket = TcpStream::connect(gateway.address()).await.unwrap();
     // The gateway may answer and close before it has read everything.
     let _ = socket.write_all(bytes).await;
