@@ -17,7 +17,11 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tower::ServiceExt;
+use witgate::access::accounts::{Accounts, NewApiKey, NewUser, Role};
+use witgate::access::{Access, Credential, Door, Entry, FixedPolicies, Grants};
+use witgate::config::secret::Secret;
 use witgate::config::{LoadOptions, Settings};
+use witgate::domain::RequestId;
 use witgate::gateway::{self, Config, Gateway};
 
 const KEY: &str = "a key for the benchmark";
@@ -121,6 +125,75 @@ fn stdio_server_alone(bencher: Bencher<'_, '_>) {
         let answer = server.ask("tools/call", json!({"name": "read_query", "arguments": {"query": QUERY}}));
         assert!(answer["result"]["content"].is_array(), "{answer}");
     });
+}
+
+/// How many keys there are where doors are measured.
+const KEYS: usize = 10_000;
+
+/// A door to which many have a key, and one key and one access token for it.
+struct Doors {
+    runtime: Runtime,
+    access: Access,
+    key: Secret,
+    token: Secret,
+}
+
+impl Doors {
+    fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let (access, key, token) = runtime.block_on(async {
+            let accounts = Accounts::in_memory().await.expect("accounts");
+            let password = || Secret::new("a long password");
+            let user = NewUser {
+                name: "ann".to_owned(),
+                password: Some(password()),
+                role: Role::User,
+                grants: Grants::default(),
+            };
+            let user = accounts.create_user(user).await.expect("a user");
+            let mut key = Secret::new("");
+            for number in 0..KEYS {
+                let new = NewApiKey {
+                    name: format!("key {number}"),
+                    grants: Grants::of_scopes(&["tools:list", "tools:call:read_*"]),
+                    expires_ms: None,
+                };
+                key = accounts.create_key(user.id, new).await.expect("a key").key;
+            }
+            let token = accounts.login("ann", password(), None).await.expect("a token").token;
+            let policies = std::sync::Arc::new(FixedPolicies::default());
+            let access = Access::new(&witgate::access::Config::default(), None, policies);
+            (access.with_accounts(accounts), key, token)
+        });
+        Self { runtime, access, key, token }
+    }
+
+    fn enter(&self, credential: &Secret) {
+        let entry = Entry {
+            request_id: RequestId::generate(),
+            door: Door::Guarded("tools:list"),
+            credential: Credential::Key(credential.expose()),
+            peer: None,
+            trace_id: None,
+            rate_slot: None,
+        };
+        let scope = self.runtime.block_on(self.access.enter(entry, || unreachable!("there is no policy")));
+        divan::black_box(scope.expect("an open door"));
+    }
+}
+
+/// One access check by API key.
+#[divan::bench]
+fn door_by_key(bencher: Bencher<'_, '_>) {
+    let doors = Doors::new();
+    bencher.bench_local(|| doors.enter(&doors.key));
+}
+
+/// One access check by access token.
+#[divan::bench]
+fn door_by_token(bencher: Bencher<'_, '_>) {
+    let doors = Doors::new();
+    bencher.bench_local(|| doors.enter(&doors.token));
 }
 
 /// The MCP server, talked to as its only client.
