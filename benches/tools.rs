@@ -122,7 +122,7 @@ fn stdio_server_alone(bencher: Bencher<'_, '_>) {
     let folder = tempfile::tempdir().expect("a folder");
     let mut server = Server::start(&folder.path().join("a.db"));
     bencher.bench_local(|| {
-        let answer = server.ask("tools/call", json!({"name": "read_query", "arguments": {"query": QUERY}}));
+        let answer = server.ask("tools/call", &json!({"name": "read_query", "arguments": {"query": QUERY}}));
         assert!(answer["result"]["content"].is_array(), "{answer}");
     });
 }
@@ -214,12 +214,12 @@ impl Server {
         let mut server = Self { child, input, output, asked: 0 };
         let client = json!({"protocolVersion": "2025-11-25", "capabilities": {},
             "clientInfo": {"name": "bench", "version": "0"}});
-        server.ask("initialize", client);
+        server.ask("initialize", &client);
         server.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
         server
     }
 
-    fn ask(&mut self, method: &str, params: Value) -> Value {
+    fn ask(&mut self, method: &str, params: &Value) -> Value {
         self.asked += 1;
         self.send(&json!({"jsonrpc": "2.0", "id": self.asked, "method": method, "params": params}));
         let mut line = String::new();

@@ -86,7 +86,8 @@ fn quiet() -> ToolContext {
 }
 
 fn object(value: Value) -> Map<String, Value> {
-    value.as_object().expect("an object").clone()
+    let Value::Object(object) = value else { panic!("no object: {value}") };
+    object
 }
 
 async fn call(servers: &McpServers, name: &str, arguments: Value, context: &ToolContext) -> ToolResult {

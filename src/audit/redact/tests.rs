@@ -4,12 +4,12 @@ use serde_json::json;
 
 use super::*;
 
-fn redactor(config: Config) -> Redactor {
-    Redactor::new(&config, vec![Secret::new("known-to-the-gateway"), Secret::new("abc")])
+fn redactor(config: &Config) -> Redactor {
+    Redactor::new(config, vec![Secret::new("known-to-the-gateway"), Secret::new("abc")])
 }
 
 fn clean(arguments: &Value) -> Value {
-    redactor(Config::default()).arguments(&arguments.to_string()).unwrap()
+    redactor(&Config::default()).arguments(&arguments.to_string()).unwrap()
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn keys_that_name_secrets() {
 #[test]
 fn rules_are_keys_or_ends_of_paths() {
     let redact = ["query", "*.email", "User.Phone", "x_*_y"].map(str::to_owned).to_vec();
-    let redactor = redactor(Config { redact, ..Config::default() });
+    let redactor = redactor(&Config { redact, ..Config::default() });
     let sent = json!({
         "query": "q", "email": "stays", "phone": "stays", "x_1_y": 1, "x_y": 2,
         "user": {"email": "e", "phone": "p", "list": [{"email": "e"}]},
@@ -119,13 +119,13 @@ fn secrets_in_running_text() {
         ("token: ", "token: "),
         ("\u{6d41}\u{6d6a}\u{5730}\u{7403}", "\u{6d41}\u{6d6a}\u{5730}\u{7403}"),
     ] {
-        assert_eq!(redactor(Config::default()).text(text), expected);
+        assert_eq!(redactor(&Config::default()).text(text), expected);
     }
 }
 
 #[test]
 fn names_are_no_secrets_unless_they_look_like_one() {
-    let redactor = redactor(Config::default());
+    let redactor = redactor(&Config::default());
     for (name, shown) in [
         ("key:a1b2c3d4e5f6", "key:a1b2c3d4e5f6"),
         ("/api/v1/keys/wg_0123456789ab", "/api/v1/keys/[redacted]"),
@@ -138,7 +138,7 @@ fn names_are_no_secrets_unless_they_look_like_one() {
 fn long_and_broken_arguments() {
     let cut = clean(&json!({"text": "\u{e4}".repeat(300)}));
     assert_eq!(cut["text"], format!("{}... [300 characters]", "\u{e4}".repeat(256)));
-    let redactor = redactor(Config::default());
+    let redactor = redactor(&Config::default());
     assert_eq!(redactor.arguments("{\"password\": \"x\"").unwrap(), json!("[16 bytes left out]"));
     assert_eq!(redactor.arguments(" ").unwrap(), json!({}));
     let many = json!((0..20_000).collect::<Vec<_>>()).to_string();
@@ -149,7 +149,7 @@ fn long_and_broken_arguments() {
 
 #[test]
 fn other_modes() {
-    let of = |arguments| redactor(Config { arguments, ..Config::default() });
+    let of = |arguments| redactor(&Config { arguments, ..Config::default() });
     assert_eq!(of(ArgumentMode::None).arguments("{\"a\":1}"), None);
     assert_eq!(of(ArgumentMode::Full).arguments("{\"password\":1}"), Some(json!({"password": 1})));
     assert_eq!(of(ArgumentMode::Full).arguments("{"), Some(json!("{")));

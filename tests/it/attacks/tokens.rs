@@ -37,9 +37,9 @@ fn with(value: &Value, field: &str, to: Value) -> Value {
     let mut changed = value.clone();
     let object = changed.as_object_mut().unwrap();
     if to.is_null() {
-        drop(object.remove(field))
+        drop(object.remove(field));
     } else {
-        drop(object.insert(field.to_owned(), to))
+        drop(object.insert(field.to_owned(), to));
     }
     changed
 }

@@ -18,13 +18,13 @@ fn id(id: i64) -> RequestId {
     serde_json::from_value(json!(id)).unwrap()
 }
 
-fn tell(notices: &Notices, method: &str, params: Value) -> bool {
+fn tell(notices: &Notices, method: &str, params: &Value) -> bool {
     let notification = json!({"method": method, "params": params});
     notices.told(serde_json::from_value(notification).unwrap()).is_none()
 }
 
 fn log(notices: &Notices, text: &str) {
-    assert!(tell(notices, "notifications/message", json!({"level": "info", "logger": "db", "data": text})));
+    assert!(tell(notices, "notifications/message", &json!({"level": "info", "logger": "db", "data": text})));
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn progress_goes_to_its_own_call_until_that_is_answered() {
     notices.sent(id(2), Arc::downgrade(&two));
     let progress = |of: Value, progress: f64| {
         let params = json!({"progressToken": of, "progress": progress, "total": 4, "message": "m"});
-        assert!(tell(&notices, "notifications/progress", params));
+        assert!(tell(&notices, "notifications/progress", &params));
     };
     progress(json!(2), 1.0);
     progress(json!(1), 2.0);
@@ -75,7 +75,7 @@ fn a_log_line_of_a_request_goes_to_that_one_only() {
     notices.sent(id(1), Arc::downgrade(&one));
     let line = |of: i64| {
         let params = json!({"level": "error", "data": {"n": of}, "_meta": {META_ANSWERS: of}});
-        assert!(tell(&notices, "notifications/message", params));
+        assert!(tell(&notices, "notifications/message", &params));
     };
     line(2);
     notices.sent(id(2), Arc::downgrade(&two));
@@ -92,9 +92,9 @@ fn what_is_told_is_bounded() {
     notices.sent(id(1), Arc::downgrade(&one));
     log(&notices, &"ä".repeat(MAX_DATA_BYTES));
     let params = json!({"level": "info", "data": {"deep": "x".repeat(MAX_DATA_BYTES)}});
-    assert!(tell(&notices, "notifications/message", params));
+    assert!(tell(&notices, "notifications/message", &params));
     let params = json!({"progressToken": 1, "progress": 1, "message": "x".repeat(MAX_TEXT_BYTES * 2)});
-    assert!(tell(&notices, "notifications/progress", params));
+    assert!(tell(&notices, "notifications/progress", &params));
     let told = told.lock().unwrap();
     assert_eq!(told.len(), 3);
     assert!(told.iter().all(|told| told.to_string().len() < MAX_DATA_BYTES + 100));
@@ -117,5 +117,5 @@ fn after_too_many_requests_were_given_up_no_line_is_told_by_guess() {
 #[test]
 fn other_notifications_pass() {
     let notices = Notices::new("demo");
-    assert!(!tell(&notices, "notifications/resources/updated", json!({"uri": "a:b"})));
+    assert!(!tell(&notices, "notifications/resources/updated", &json!({"uri": "a:b"})));
 }
