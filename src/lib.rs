@@ -8,6 +8,7 @@ pub mod audit;
 pub mod chat;
 pub mod cli;
 pub mod config;
+pub mod database;
 pub mod domain;
 pub mod gateway;
 pub mod http;

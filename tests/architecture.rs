@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 11] = [
     &["config"],
     &["domain"],
-    &["plugin_host", "audit"],
+    &["plugin_host", "audit", "database"],
     &["access", "llm", "tools", "sessions", "response"],
     &["toolbox"],
     &["chat"],
@@ -39,7 +39,7 @@ const OWNERS: [(&str, &[&str]); 30] = [
     // The command line is a client of a gateway over HTTP, also with TLS; it must not talk to a model past the gateway.
     ("reqwest", &["src/llm", "src/tools/mcp", "src/access/oidc", "src/cli/client"]),
     ("rmcp", &["src/tools/mcp", "src/mcp_server", "src/bin/sqlite-server"]),
-    ("rusqlite", &["src/sessions", "src/access", "src/bin/sqlite-server"]),
+    ("rusqlite", &["src/database", "src/sessions", "src/access", "src/bin/sqlite-server"]),
     ("clap", &["src/main", "src/cli", "src/bin/sqlite-server"]),
     ("anyhow", &["src/main", "src/cli", "src/gateway", "src/config"]),
     ("tracing_subscriber", &["src/telemetry", "src/bin/sqlite-server"]),

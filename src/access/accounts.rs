@@ -121,17 +121,17 @@ impl Accounts {
         let opening = tokio::task::spawn_blocking(move || {
             let mut store = Store { connection: database::open(at.as_deref())?, published, version: 0 };
             let loaded = store.reload();
-            loaded.map_err(|error| database::unreadable(at.as_deref(), error.to_string()))?;
+            loaded.map_err(|error| database::DATABASE.unreadable(at.as_deref(), error.to_string()))?;
             let keys = at.as_ref().map(|path| path.with_file_name(KEYS_FILE));
             let tokens =
                 tokens.map(|settings| Tokens::open(settings, keys.as_deref(), now_ms)).transpose()?;
-            let worker =
-                Worker::start(store).map_err(|error| database::thread_failed(at.as_deref(), &error))?;
+            let worker = Worker::start(store)
+                .map_err(|error| database::DATABASE.thread_failed(at.as_deref(), &error))?;
             Ok::<_, OpenError>((worker, tokens))
         });
         let opened = opening.await;
         let (worker, tokens) =
-            opened.map_err(|error| database::unreadable(path.as_deref(), error.to_string()))??;
+            opened.map_err(|error| database::DATABASE.unreadable(path.as_deref(), error.to_string()))??;
         let (worker, tokens) = (Arc::new(worker), tokens.map(Arc::new));
         let follow = follow(Arc::downgrade(&worker), tokens.clone(), Arc::clone(&clock));
         Ok(Self(Arc::new(Inner {

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::domain::{RawMessage, SessionId};
 
-pub use schema::OpenError;
+pub use crate::database::OpenError;
 use worker::{Mode, Worker};
 
 /// Reading threads: a long history being read must not hold up the next reader.
@@ -56,11 +56,11 @@ impl SqliteStore {
     pub(super) fn open_with_clock(path: &Path, config: Config, clock: Clock) -> Result<Self, OpenError> {
         let timeout = Duration::from_millis(config.timeout_ms.max(1));
         // Half of the time for other processes' locks, so that SQLite's own error arrives before ours.
-        let path = schema::prepare_file(path)?;
+        let path = schema::DATABASE.prepare(path)?;
         let connection = schema::open(&path, timeout / 2)?;
         let start = |name: &str, connection, mode| {
             Worker::start(name, connection, mode, timeout)
-                .map_err(|error| schema::thread_failed(&path, &error))
+                .map_err(|error| schema::DATABASE.thread_failed(Some(&path), &error))
         };
         let writer = start("sessions-write", connection, Mode::Write)?;
         let mut readers = Vec::with_capacity(READERS);

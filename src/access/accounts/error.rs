@@ -1,6 +1,5 @@
 //! Why something about accounts could not be done.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::types::UserId;
@@ -76,15 +75,8 @@ pub enum LoginError {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The database.
-    #[error("cannot open the users and keys in `{}`: {problem}; {advice}", path.display())]
-    Database {
-        /// The file.
-        path: PathBuf,
-        /// What went wrong.
-        problem: String,
-        /// What to do about it.
-        advice: &'static str,
-    },
+    #[error(transparent)]
+    Database(#[from] crate::database::OpenError),
     /// The keys that access tokens are signed with.
     #[error(transparent)]
     Tokens(#[from] KeyFileError),
