@@ -4,16 +4,16 @@
 //! made when there is something to write.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, params};
 
 use super::budget::Spent;
+use crate::database::{Kind, OpenError};
 
 /// How long a change may wait for the disk.
 const WRITE_EVERY: Duration = Duration::from_secs(3);
@@ -24,17 +24,24 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Principals that are remembered; what further ones spend is forgotten when the gateway stops.
 const MAX_ROWS: usize = 1_000_000;
 
-/// Marks the file as ours (`witu`).
-const APPLICATION_ID: i64 = 0x7769_7475;
-
-const TABLE: &str = "CREATE TABLE IF NOT EXISTS usage (
-    principal TEXT PRIMARY KEY,
-    day INTEGER NOT NULL,
-    day_tokens INTEGER NOT NULL,
-    month INTEGER NOT NULL,
-    month_tokens INTEGER NOT NULL,
-    ever_tokens INTEGER NOT NULL
-) STRICT, WITHOUT ROWID";
+/// The file.
+const DATABASE: Kind = Kind {
+    name: "the token usage in",
+    // `witu`
+    application_id: 0x7769_7475,
+    migrations: &["
+        CREATE TABLE IF NOT EXISTS usage (
+            principal TEXT PRIMARY KEY,
+            day INTEGER NOT NULL,
+            day_tokens INTEGER NOT NULL,
+            month INTEGER NOT NULL,
+            month_tokens INTEGER NOT NULL,
+            ever_tokens INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID;
+    "],
+    setting: "`data_dir` to another place",
+    contents: "what was spent so far",
+};
 
 /// The file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +87,7 @@ impl UsageBook {
     /// When there is a file and it cannot be read, or the thread cannot be started.
     pub fn open(path: &Path) -> Result<Self, UsageError> {
         let failed = |problem: String| UsageError { path: path.to_owned(), problem };
-        let rows = read(path).map_err(|error| failed(error.to_string()))?;
+        let rows = read(path).map_err(|error| failed(error.problem))?;
         let shared =
             Arc::new(Shared { path: path.to_owned(), rows: Mutex::new(rows), file: Mutex::default() });
         let (stop, stopped) = channel();
@@ -154,9 +161,11 @@ impl Shared {
         if changed.is_empty() {
             return;
         }
+        let failed = |error: rusqlite::Error| DATABASE.sqlite_failure(&self.path, &error);
         let written = match &mut *file {
-            Some(connection) => write(connection, &changed),
-            none => create(&self.path).and_then(|connection| write(none.insert(connection), &changed)),
+            Some(connection) => write(connection, &changed).map_err(failed),
+            none => create(&self.path)
+                .and_then(|connection| write(none.insert(connection), &changed).map_err(failed)),
         };
         if let Err(error) = written {
             tracing::warn!(
@@ -174,12 +183,15 @@ impl Shared {
     }
 }
 
-fn read(path: &Path) -> rusqlite::Result<HashMap<String, Row>> {
+fn read(path: &Path) -> Result<HashMap<String, Row>, OpenError> {
     if !path.exists() {
         return Ok(HashMap::new());
     }
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
+    let connection = DATABASE.open(Some(path), BUSY_TIMEOUT)?;
+    rows(&connection).map_err(|error| DATABASE.sqlite_failure(path, &error))
+}
+
+fn rows(connection: &Connection) -> rusqlite::Result<HashMap<String, Row>> {
     let mut query = connection
         .prepare("SELECT principal, day, day_tokens, month, month_tokens, ever_tokens FROM usage")?;
     let rows = query.query_map([], |row| {
@@ -196,18 +208,12 @@ fn read(path: &Path) -> rusqlite::Result<HashMap<String, Row>> {
     rows.collect()
 }
 
-fn create(path: &Path) -> rusqlite::Result<Connection> {
-    if let Some(folder) = path.parent()
-        && let Err(error) = fs::create_dir_all(folder)
-    {
-        tracing::debug!(folder = %folder.display(), "the data folder cannot be made: {error}");
-    }
-    let connection = Connection::open(path)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "NORMAL")?;
-    connection.execute(TABLE, [])?;
+fn create(path: &Path) -> Result<Connection, OpenError> {
+    let path = DATABASE.prepare(path)?;
+    let connection = DATABASE.open(Some(&path), BUSY_TIMEOUT)?;
+    // A power cut may cost what a crash may cost, too: the last seconds.
+    let relaxed = connection.pragma_update(None, "synchronous", "normal");
+    relaxed.map_err(|error| DATABASE.sqlite_failure(&path, &error))?;
     Ok(connection)
 }
 
@@ -234,6 +240,8 @@ fn write(connection: &mut Connection, changed: &[(String, Spent)]) -> rusqlite::
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const NOW: u64 = 1_769_814_000;
