@@ -103,12 +103,7 @@ pub(super) fn get(connection: &Connection, id: &str) -> Result<StoredKey, Accoun
 pub(super) fn all(connection: &Connection) -> Result<Vec<StoredKey>, AccountError> {
     let sql = format!("SELECT {COLUMNS} FROM api_keys");
     let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query([])?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        found.push(read(row)?);
-    }
-    Ok(found)
+    statement.query_and_then([], read)?.collect()
 }
 
 /// The keys of `owner` or of everybody, the newest first.
@@ -123,13 +118,9 @@ pub(super) fn list(
         "SELECT {COLUMNS} FROM api_keys WHERE ?1 IS NULL OR owner = ?1 ORDER BY number DESC LIMIT ?2 OFFSET ?3"
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows =
-        statement.query(params![owner, integer(page.limit.min(MAX_PAGE)), integer(page.offset)])?;
-    let mut items = Vec::new();
-    while let Some(row) = rows.next()? {
-        items.push(read(row)?.key);
-    }
-    Ok(Listing { items, total: unsigned(total) })
+    let page = params![owner, integer(page.limit.min(MAX_PAGE)), integer(page.offset)];
+    let items = statement.query_and_then(page, |row| Ok::<_, AccountError>(read(row)?.key))?;
+    Ok(Listing { items: items.collect::<Result<_, _>>()?, total: unsigned(total) })
 }
 
 /// Revokes a key; one that is revoked already stays as it is.

@@ -47,12 +47,7 @@ pub(super) fn get(connection: &Connection, id: UserId) -> Result<StoredUser, Acc
 pub(super) fn all(connection: &Connection) -> Result<Vec<StoredUser>, AccountError> {
     let sql = format!("SELECT {COLUMNS} FROM users");
     let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query([])?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        found.push(read(row)?);
-    }
-    Ok(found)
+    statement.query_and_then([], read)?.collect()
 }
 
 pub(super) fn list(connection: &Connection, page: Page) -> Result<Listing<User>, AccountError> {
@@ -60,12 +55,9 @@ pub(super) fn list(connection: &Connection, page: Page) -> Result<Listing<User>,
         connection.prepare_cached("SELECT count(*) FROM users")?.query_row([], |row| row.get(0))?;
     let sql = format!("SELECT {COLUMNS} FROM users ORDER BY id LIMIT ?1 OFFSET ?2");
     let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query([integer(page.limit.min(MAX_PAGE)), integer(page.offset)])?;
-    let mut items = Vec::new();
-    while let Some(row) = rows.next()? {
-        items.push(read(row)?.user);
-    }
-    Ok(Listing { items, total: unsigned(total) })
+    let page = [integer(page.limit.min(MAX_PAGE)), integer(page.offset)];
+    let items = statement.query_and_then(page, |row| Ok::<_, AccountError>(read(row)?.user))?;
+    Ok(Listing { items: items.collect::<Result<_, _>>()?, total: unsigned(total) })
 }
 
 pub(super) fn id_of(connection: &Connection, name: &str) -> Result<Option<UserId>, AccountError> {
