@@ -23,7 +23,7 @@ pub(crate) use script::{Control, Reply, call};
 pub(crate) use upstream::{Recorded, Upstream};
 
 /// Longer than anything a healthy gateway needs; only there so that a hang becomes a failure.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until `condition` holds.
 ///

@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, LazyLock, Mutex};
-use std::time::Instant;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -52,7 +51,7 @@ pub(crate) struct Recorded {
     pub(crate) headers: Vec<(String, String)>,
     /// The body's bytes.
     pub(crate) body: Vec<u8>,
-    closed: watch::Sender<Option<Instant>>,
+    closed: watch::Sender<bool>,
 }
 
 impl Recorded {
@@ -82,11 +81,11 @@ impl Recorded {
         tools.iter().map(|tool| tool["function"]["name"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// When the gateway closed the connection; waits for it.
-    pub(crate) async fn closed_by_gateway(&self) -> Instant {
+    /// Waits until the gateway has closed the connection.
+    pub(crate) async fn closed_by_gateway(&self) {
         let mut closed = self.closed.subscribe();
-        let wait = async { *closed.wait_for(Option::is_some).await.unwrap() };
-        within(PATIENCE, "the gateway's closing of an upstream request", wait).await.unwrap()
+        let wait = async { closed.wait_for(|closed| *closed).await.map(|_| ()).unwrap() };
+        within(PATIENCE, "the gateway's closing of an upstream request", wait).await;
     }
 }
 
@@ -192,7 +191,7 @@ async fn serve(socket: TcpStream, shared: Arc<Shared>) {
             // The gateway sends nothing while it waits: a read that ends is the connection's end.
             let mut byte = [0];
             while reading.read(&mut byte).await.is_ok_and(|n| n > 0) {}
-            request.closed.send_replace(Some(Instant::now()));
+            request.closed.send_replace(true);
         };
         let goes_on = tokio::select! {
             biased;
@@ -249,7 +248,7 @@ async fn read_request(reading: &mut OwnedReadHalf, buffer: &mut Vec<u8>) -> Opti
         }
     }
     let body = buffer.drain(..length).collect();
-    Some(Recorded { method, path, headers, body, closed: watch::Sender::new(None) })
+    Some(Recorded { method, path, headers, body, closed: watch::Sender::new(false) })
 }
 
 /// Sends a reply; false when the connection cannot be used again.
