@@ -10,7 +10,7 @@ use tokio::process::Command;
 use super::{mcp, within};
 
 /// Interpreters start slowly on a busy machine; this only ends hangs.
-const PROGRAM_PATIENCE: Duration = Duration::from_secs(120);
+const PROGRAM_PATIENCE: Duration = Duration::from_secs(600);
 
 /// How a program ended.
 #[derive(Debug)]
