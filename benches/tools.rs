@@ -1,9 +1,14 @@
 //! Benchmarks of tool calls and of the doors: `cargo bench --bench tools`.
 //!
 //! `stdio_server_alone` asks the MCP server over its own pipe with nothing between: what the others take more than that is
-//! what the gateway adds. `door_*` is one access check among 10,000 keys.
+//! what the gateway adds. `door_*` is one access check, where there are keys among 10,000 of them.
 
 #![expect(clippy::expect_used, reason = "a benchmark whose set-up fails has nothing to measure")]
+
+#[path = "../tests/it/oidc/issuer.rs"]
+#[expect(dead_code, reason = "the tests use more of it")]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "it is written for tests")]
+mod issuer;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -14,6 +19,7 @@ use axum::body::Body;
 use divan::Bencher;
 use http::{Method, Request};
 use http_body_util::BodyExt;
+use issuer::{Issuer, Key};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tower::ServiceExt;
@@ -116,6 +122,18 @@ fn rest_call_of_a_stdio_server(bencher: Bencher<'_, '_>) {
     });
 }
 
+/// A call of the same tool at the MCP endpoint, without a session.
+#[divan::bench]
+fn mcp_call_of_a_stdio_server(bencher: Bencher<'_, '_>) {
+    let bench = Bench::new();
+    let params = json!({"name": "read_query", "arguments": {"query": QUERY}});
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).to_string();
+    bencher.bench_local(|| {
+        let answer = bench.post("/mcp", &body);
+        assert!(answer["result"]["content"].is_array(), "{answer}");
+    });
+}
+
 /// A call of the same tool over the server's own pipe.
 #[divan::bench]
 fn stdio_server_alone(bencher: Bencher<'_, '_>) {
@@ -169,17 +187,22 @@ impl Doors {
     }
 
     fn enter(&self, credential: &Secret) {
-        let entry = Entry {
-            request_id: RequestId::generate(),
-            door: Door::Guarded("tools:list"),
-            credential: Credential::Key(credential.expose()),
-            peer: None,
-            trace_id: None,
-            rate_slot: None,
-        };
-        let scope = self.runtime.block_on(self.access.enter(entry, || unreachable!("there is no policy")));
-        divan::black_box(scope.expect("an open door"));
+        enter(&self.runtime, &self.access, credential.expose());
     }
+}
+
+/// One access check.
+fn enter(runtime: &Runtime, access: &Access, credential: &str) {
+    let entry = Entry {
+        request_id: RequestId::generate(),
+        door: Door::Guarded("tools:list"),
+        credential: Credential::Key(credential),
+        peer: None,
+        trace_id: None,
+        rate_slot: None,
+    };
+    let scope = runtime.block_on(access.enter(entry, || unreachable!("there is no policy")));
+    divan::black_box(scope.expect("an open door"));
 }
 
 /// One access check by API key.
@@ -194,6 +217,65 @@ fn door_by_key(bencher: Bencher<'_, '_>) {
 fn door_by_token(bencher: Bencher<'_, '_>) {
     let doors = Doors::new();
     bencher.bench_local(|| doors.enter(&doors.token));
+}
+
+/// A door to which an outside issuer's tokens are the keys.
+struct IssuersDoor {
+    runtime: Runtime,
+    access: Access,
+    issuer: Issuer,
+}
+
+impl IssuersDoor {
+    fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let issuer = Issuer::start(&[Key::Rsa, Key::P256]);
+        let settings = format!("[access]\n{}", issuer.table("staff"));
+        let settings: BTreeMap<String, witgate::access::Config> =
+            toml::from_str(&settings).expect("settings");
+        let access = Access::new(&settings["access"], None, std::sync::Arc::new(FixedPolicies::default()));
+        Self { runtime, access, issuer }
+    }
+
+    /// A token that was never seen before: number `id` of them.
+    fn token(&self, key: Key, id: usize) -> String {
+        let mut claims = self.issuer.claims();
+        claims["jti"] = id.into();
+        self.issuer.token(key, &claims)
+    }
+
+    fn first_sight(&self, bencher: Bencher<'_, '_>, key: Key) {
+        // The issuer's keys are fetched once.
+        enter(&self.runtime, &self.access, &self.token(key, 0));
+        let mut count = 0;
+        let next = || {
+            count += 1;
+            self.token(key, count)
+        };
+        bencher.with_inputs(next).bench_local_refs(|token| enter(&self.runtime, &self.access, token));
+    }
+}
+
+/// One access check by a token of an outside issuer that was verified before.
+#[divan::bench]
+fn door_by_issuers_token(bencher: Bencher<'_, '_>) {
+    let door = IssuersDoor::new();
+    let token = door.token(Key::Rsa, 0);
+    bencher.bench_local(|| enter(&door.runtime, &door.access, &token));
+}
+
+/// The same by tokens at first sight: RS256.
+#[divan::bench]
+fn door_by_new_rs256_token(bencher: Bencher<'_, '_>) {
+    let door = IssuersDoor::new();
+    door.first_sight(bencher, Key::Rsa);
+}
+
+/// The same: ES256.
+#[divan::bench]
+fn door_by_new_es256_token(bencher: Bencher<'_, '_>) {
+    let door = IssuersDoor::new();
+    door.first_sight(bencher, Key::P256);
 }
 
 /// The MCP server, talked to as its only client.
