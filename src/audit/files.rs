@@ -2,11 +2,14 @@
 //!
 //! A file that has its full size is renamed after the moment (`audit-20261121T101500.123Z.jsonl`), and a new one is begun.
 //! When somebody else moves the file, as logrotate does, the next line goes into a new one.
+//!
+//! Several processes may write to one file: who writes or renames it holds its lock, and looks whether the locked file is
+//! still the one at the path. Nothing but whole lines is left behind.
 
-use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::config::Config;
 use crate::domain::time::rfc3339;
@@ -16,6 +19,10 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// Files put aside within one millisecond.
 const MAX_TWINS: u32 = 1000;
+
+/// The longest wait for another process that writes, and the pause between two looks whether it has ended.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+const LOCK_PAUSE: Duration = Duration::from_millis(1);
 
 /// The log cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -65,31 +72,31 @@ impl AuditFile {
         &self.path
     }
 
-    /// Makes `self.file` the file at the path, with room for `bytes`; what is full or was moved is left behind.
-    pub(super) fn prepare(&mut self, bytes: usize) -> io::Result<()> {
-        let at_path = fs::metadata(&self.path).ok();
-        let held = self.file.as_ref().and_then(|file| file.metadata().ok());
-        let size = match (&at_path, &held) {
-            (Some(at_path), Some(held)) if is_same(at_path, held) => at_path.len(),
-            _ => {
-                self.file = None;
-                self.file = Some(open(&self.path)?);
-                at_path.map_or(0, |found| found.len())
+    /// Adds `lines` to the file at the path, and takes those off that are there: all of them, unless it fails.
+    pub(super) fn append(&mut self, lines: &mut Vec<u8>) -> io::Result<()> {
+        let mut file = self.locked(lines.len())?;
+        let mut end = file.seek(SeekFrom::End(0))?;
+        if is_torn(&mut file, end)? {
+            // Somebody died over a line. It is lost; those after it are not.
+            file.write_all(b"\n")?;
+            end += 1;
+        }
+        let (written, result) = write(&mut file, lines);
+        if result.is_err() {
+            let whole = lines[..written].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            if let Err(error) = file.set_len(end + whole as u64) {
+                tracing::warn!(%error, "a line of the audit log may be there in half: {error}");
             }
-        };
-        let is_full = self.max_bytes > 0 && size.saturating_add(bytes as u64) > self.max_bytes;
-        if is_full && size > 0 {
-            self.put_aside()?;
+            lines.drain(..whole);
+            return result;
+        }
+        lines.clear();
+        match file.unlock() {
+            Ok(()) => self.file = Some(file),
+            // Closing it lets go of it as well.
+            Err(_) => file.sync_data()?,
         }
         Ok(())
-    }
-
-    /// Writes some of `bytes` to the end of the file and says how many.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut self.file {
-            Some(file) => file.write(bytes),
-            None => Err(io::Error::other("it is not open")),
-        }
     }
 
     /// Waits until all is on the disk.
@@ -97,8 +104,32 @@ impl AuditFile {
         self.file.as_ref().map_or(Ok(()), File::sync_data)
     }
 
-    fn put_aside(&mut self) -> io::Result<()> {
-        self.sync()?;
+    /// The file at the path, with room for `bytes`, and nobody else writing to it; what is full or was moved is left
+    /// behind.
+    fn locked(&mut self, bytes: usize) -> io::Result<File> {
+        let deadline = Instant::now() + LOCK_TIMEOUT;
+        loop {
+            let file = match self.file.take() {
+                Some(file) => file,
+                None => open(&self.path)?,
+            };
+            lock(&file, deadline)?;
+            let held = file.metadata()?;
+            // Whoever had the lock before may have put the file aside.
+            let is_here = fs::metadata(&self.path).is_ok_and(|at_path| is_same(&at_path, &held));
+            if !is_here {
+                continue;
+            }
+            let is_full = self.max_bytes > 0 && held.len().saturating_add(bytes as u64) > self.max_bytes;
+            if !is_full || held.len() == 0 || !self.put_aside(&file)? {
+                return Ok(file);
+            }
+        }
+    }
+
+    /// Renames `file`, which is the one at the path; false where that cannot be done.
+    fn put_aside(&mut self, file: &File) -> io::Result<bool> {
+        file.sync_data()?;
         let moment: String = rfc3339(SystemTime::now()).chars().filter(|c| !matches!(c, '-' | ':')).collect();
         let (stem, extension) = self.names();
         let free = (0..MAX_TWINS).map(|twin| {
@@ -113,13 +144,11 @@ impl AuditFile {
             if !std::mem::replace(&mut self.is_stuck, true) {
                 tracing::error!(%error, "the audit log {} cannot be put aside: {error}", self.path.display());
             }
-            return Ok(());
+            return Ok(false);
         }
         self.is_stuck = false;
-        self.file = None;
-        self.file = Some(open(&self.path)?);
         self.delete_old();
-        Ok(())
+        Ok(true)
     }
 
     /// `audit` and `.jsonl`.
@@ -149,13 +178,57 @@ impl AuditFile {
             let changed = fs::metadata(path).and_then(|found| found.modified());
             let age = changed.ok().and_then(|changed| changed.elapsed().ok());
             let is_old = self.max_age.is_some_and(|max| age.is_some_and(|age| age > max));
+            // Another process may have been faster.
             if (at < too_many || is_old)
                 && let Err(error) = fs::remove_file(path)
+                && error.kind() != io::ErrorKind::NotFound
             {
                 tracing::warn!(%error, "the old audit log {} could not be deleted: {error}", path.display());
             }
         }
     }
+}
+
+/// Waits until no other process writes to `file`; closing it ends the lock.
+fn lock(file: &File, deadline: Instant) -> io::Result<()> {
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => {
+                let words = "another process holds its lock, and does not let go of it";
+                return Err(io::Error::new(io::ErrorKind::TimedOut, words));
+            }
+            // A file system without locks: lines are whole all the same where they are added at once.
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+}
+
+/// Whether the file of `length` bytes ends within a line.
+fn is_torn(file: &mut File, length: u64) -> io::Result<bool> {
+    if length == 0 {
+        return Ok(false);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
+}
+
+/// Adds `bytes`, at once where the system lets it; says how many of them there are now.
+fn write(file: &mut File, bytes: &[u8]) -> (usize, io::Result<()>) {
+    let mut written = 0;
+    while written < bytes.len() {
+        match file.write(&bytes[written..]) {
+            Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+            Ok(count) => written += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (written, Err(error)),
+        }
+    }
+    (written, Ok(()))
 }
 
 /// `20261121T101500.123Z`, perhaps with `-1`: nobody else's file is deleted.
@@ -170,7 +243,7 @@ fn is_moment(text: &str) -> bool {
 /// The file at `path`, for adding to; its folder and itself are made where they are missing, for their owner only.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.append(true).create(true);
+    options.read(true).append(true).create(true);
     let mut folders = fs::DirBuilder::new();
     folders.recursive(true);
     #[cfg(unix)]
@@ -191,8 +264,8 @@ fn is_same(one: &Metadata, other: &Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-/// Elsewhere a file that is open cannot be moved away.
+/// Elsewhere files have no number to know them by. Nobody writes meanwhile, so a file that was begun anew differs.
 #[cfg(not(unix))]
-fn is_same(_one: &Metadata, _other: &Metadata) -> bool {
-    true
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    (one.len(), one.created().ok()) == (other.len(), other.created().ok())
 }

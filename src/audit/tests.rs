@@ -172,6 +172,67 @@ async fn a_full_file_is_put_aside_and_the_oldest_deleted() {
     assert!(numbers[0] > 0 && numbers.ends_with(&[99]), "{numbers:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn several_logs_share_a_file_and_lose_nothing_while_it_is_put_aside() {
+    const LOGS: usize = 4;
+    const EVENTS: usize = 100;
+    let folder = TempDir::new().unwrap();
+    let config = Config { max_file_mb: 1, max_files: 0, max_text_chars: 50_000, ..Config::default() };
+    let arguments = json!({"text": "x".repeat(40_000)}).to_string();
+    // Each opens the file for itself, as processes do, and has a thread of its own.
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..LOGS {
+        let (log, arguments) = (log(&config, &folder), arguments.clone());
+        writers.spawn(async move {
+            for number in 0..EVENTS {
+                let arguments = Some(arguments.clone());
+                log.record(AuditEvent { arguments, ..event(&format!("{writer}-{number}")) });
+                // One line at a time, so that the logs take turns.
+                assert!(log.flush(LONG).await);
+            }
+        });
+    }
+    writers.join_all().await;
+    let files = aside(&folder);
+    assert!(files.len() >= 10, "{files:?}");
+    let mut targets = Vec::new();
+    for file in files.into_iter().chain([folder.path().join("audit/audit.jsonl")]) {
+        assert!(fs::metadata(&file).unwrap().len() <= 1024 * 1024);
+        targets.extend(lines(file).into_iter().map(|line| line["target"].as_str().unwrap().to_owned()));
+    }
+    let distinct: BTreeSet<&String> = targets.iter().collect();
+    assert_eq!((targets.len(), distinct.len()), (LOGS * EVENTS, LOGS * EVENTS));
+}
+
+#[tokio::test]
+async fn a_line_that_somebody_died_over_costs_no_other() {
+    let folder = TempDir::new().unwrap();
+    let log = log(&Config::default(), &folder);
+    let path = folder.path().join("audit/audit.jsonl");
+    fs::write(&path, "{\"time\":\"2026-").unwrap();
+    log.record(event("whole"));
+    assert!(log.flush(LONG).await);
+    let text = fs::read_to_string(path).unwrap();
+    let (torn, whole) = text.split_once('\n').unwrap();
+    assert_eq!(torn, "{\"time\":\"2026-");
+    assert_eq!(serde_json::from_str::<Value>(whole).unwrap()["target"], "whole");
+}
+
+#[tokio::test]
+async fn a_lock_that_nobody_lets_go_of_holds_up_nobody_but_the_writer() {
+    let folder = TempDir::new().unwrap();
+    let log = log(&Config::default(), &folder);
+    let path = folder.path().join("audit/audit.jsonl");
+    let held = fs::File::open(&path).unwrap();
+    held.lock().unwrap();
+    log.record(event("late"));
+    assert!(!log.flush(Duration::from_millis(300)).await);
+    assert_eq!(fs::metadata(&path).unwrap().len(), 0);
+    held.unlock().unwrap();
+    assert!(log.flush(LONG).await);
+    assert_eq!(lines(path)[0]["target"], "late");
+}
+
 #[tokio::test]
 async fn old_files_leave() {
     let folder = TempDir::new().unwrap();

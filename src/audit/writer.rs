@@ -133,22 +133,8 @@ impl Writer {
 
     fn try_write(&mut self) -> std::io::Result<()> {
         if !self.buffer.is_empty() {
-            self.file.prepare(self.buffer.len())?;
+            self.file.append(&mut self.buffer)?;
         }
-        let mut written = 0;
-        let result = loop {
-            if written == self.buffer.len() {
-                break Ok(());
-            }
-            match self.file.write(&self.buffer[written..]) {
-                Ok(0) => break Err(std::io::ErrorKind::WriteZero.into()),
-                Ok(count) => written += count,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => break Err(error),
-            }
-        };
-        self.buffer.drain(..written);
-        result?;
         if !self.waiting.is_empty() {
             self.file.sync()?;
             for waiting in self.waiting.drain(..) {
