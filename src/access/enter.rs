@@ -208,11 +208,6 @@ impl Visit<'_> {
 
     fn record(&self, error: &AccessError, facts: Option<&HttpFacts>) {
         let (method, path) = facts.map_or(("", ""), |facts| (&facts.method, &facts.path));
-        let via = match self.door {
-            Door::Chat => "chat",
-            _ if path == "/api/v1/mcp" || path == "/mcp" || path.starts_with("/mcp/") => "mcp",
-            Door::Guarded(_) | Door::Known => "rest",
-        };
         self.access.audit.record(AuditEvent {
             subject: AuditSubject {
                 peer: self.peer,
@@ -220,7 +215,7 @@ impl Visit<'_> {
                 ..(&self.who.principal).into()
             },
             request_id: self.request_id.clone(),
-            via,
+            via: self.door.via(),
             action: "denied",
             target: format!("{method} {path}"),
             server: None,

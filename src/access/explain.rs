@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::accounts::UserId;
-use super::identity::{Door, Identified};
+use super::identity::Identified;
 use super::trace::{Trace, Verdict};
 use super::{Access, AccessError, AccessScope, Credential, Entry};
 use crate::domain::HttpFacts;
@@ -51,18 +51,6 @@ impl Access {
             },
         };
         self.admit(who, entry, facts, trace.clone()).await
-    }
-}
-
-impl Door {
-    /// The scope that opens it; `None` where being known is enough.
-    #[must_use]
-    pub fn scope(self) -> Option<&'static str> {
-        match self {
-            Self::Chat => Some("chat"),
-            Self::Guarded(scope) => Some(scope),
-            Self::Known => None,
-        }
     }
 }
 

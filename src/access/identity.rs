@@ -25,8 +25,32 @@ pub enum Door {
     Chat,
     /// Always for authenticated callers, and only for those with this scope.
     Guarded(&'static str),
+    /// The MCP server: always for authenticated callers, and only for those who may list tools.
+    Mcp,
     /// Always for authenticated callers, whatever their scopes.
     Known,
+}
+
+impl Door {
+    /// The scope that opens it; `None` where being known is enough.
+    #[must_use]
+    pub fn scope(self) -> Option<&'static str> {
+        match self {
+            Self::Chat => Some("chat"),
+            Self::Guarded(scope) => Some(scope),
+            Self::Mcp => Some("tools:list"),
+            Self::Known => None,
+        }
+    }
+
+    /// By which of the APIs a request comes in that enters here, for the audit log.
+    pub(super) fn via(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Mcp => "mcp",
+            Self::Guarded(_) | Self::Known => "rest",
+        }
+    }
 }
 
 /// What a caller presents.

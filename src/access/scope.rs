@@ -164,7 +164,7 @@ impl AccessScope {
         let decided = self.decide_model(asked, own_ids).await;
         if let Err(error) = &decided {
             let target = own_ids.first().map_or(asked, AsRef::as_ref);
-            self.record(self.via(), &error.rule(), target, None, error);
+            self.record(self.0.door.via(), &error.rule(), target, None, error);
         }
         decided
     }
@@ -232,7 +232,7 @@ impl AccessScope {
         let opened = rates.open_stream();
         opened.map_err(|reached| {
             let error = AccessError::from(reached);
-            self.record(self.via(), &error.rule(), "stream", None, &error);
+            self.record(self.0.door.via(), &error.rule(), "stream", None, &error);
             error
         })
     }
@@ -260,13 +260,6 @@ impl AccessScope {
             http: self.0.http.clone(),
         };
         chain::ask(&self.0.policies, &mut request, &self.0.trace).await.map(|_verdict| ())
-    }
-
-    fn via(&self) -> &'static str {
-        match self.0.door {
-            Door::Chat => "chat",
-            Door::Guarded(_) | Door::Known => "rest",
-        }
     }
 
     fn record(&self, via: &'static str, rule: &str, target: &str, server: Option<&str>, error: &AccessError) {

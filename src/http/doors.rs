@@ -9,7 +9,7 @@ pub fn door_of(method: &str, path: &str) -> Option<Door> {
     Some(match segments.as_slice() {
         ["chat", ..] | ["v1", "models" | "chat", ..] => Door::Chat,
         ["metrics"] => Door::Guarded("metrics"),
-        ["mcp", ..] | ["api", "v1", "mcp"] => Door::Guarded("tools:list"),
+        ["mcp", ..] | ["api", "v1", "mcp"] => Door::Mcp,
         ["api", "v1", "mcp", "tools", "call"] if method == "POST" => Door::Guarded("tools:call"),
         ["api", "v1", "mcp", "tools", ..] => Door::Guarded("tools:list"),
         ["api", "v1", "tools", _] => Door::Guarded("tools:call"),

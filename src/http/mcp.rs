@@ -77,7 +77,7 @@ impl FromRequestParts<App> for McpCaller {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         rebinding::check(parts, app.server(), app.cors_config())?;
-        Box::pin(caller::enter(parts, app, Door::Guarded("tools:list"))).await.map(Self)
+        Box::pin(caller::enter(parts, app, Door::Mcp)).await.map(Self)
     }
 }
 
