@@ -17,6 +17,7 @@ mod endpoint;
 #[expect(deprecated, reason = "as above")]
 mod handler;
 mod page;
+mod places;
 mod sessions;
 mod stdio;
 #[cfg(test)]

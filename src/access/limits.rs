@@ -51,6 +51,15 @@ pub enum LimitKind {
     Budget(BudgetPeriod),
 }
 
+/// What a stream is for; the limit holds for both kinds, each by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StreamKind {
+    /// It answers a request, and ends with it.
+    Answer,
+    /// It waits for news. Clients keep one open for as long as they are there, so it must not be in the way of answers.
+    News,
+}
+
 /// A limit that was reached.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct LimitReached {

@@ -9,7 +9,7 @@ use super::chain;
 use super::enter::words;
 use super::grants::{Grants, SCOPES};
 use super::identity::{Door, Owner};
-use super::limits::{LimitKind, Rates, StreamPermit};
+use super::limits::{LimitKind, Rates, StreamKind, StreamPermit};
 use super::policy::PolicySet;
 use super::rules::{Rules, ToolRefusal};
 use super::trace::{Trace, Verdict};
@@ -228,8 +228,21 @@ impl AccessScope {
     /// # Errors
     /// When the caller has as many streams as it may. The refusal has been written down.
     pub fn open_stream(&self) -> Result<StreamPermit, AccessError> {
+        self.open(StreamKind::Answer)
+    }
+
+    /// A place for a stream that answers nothing and waits for news. It is not among those of [`Self::open_stream`], so that
+    /// whoever listens can still ask; there may be as many of them.
+    ///
+    /// # Errors
+    /// As for [`Self::open_stream`].
+    pub fn open_news(&self) -> Result<StreamPermit, AccessError> {
+        self.open(StreamKind::News)
+    }
+
+    fn open(&self, kind: StreamKind) -> Result<StreamPermit, AccessError> {
         let Some(rates) = &self.0.rates else { return Ok(StreamPermit::default()) };
-        let opened = rates.open_stream();
+        let opened = rates.open_stream(kind);
         opened.map_err(|reached| {
             let error = AccessError::from(reached);
             self.record(self.0.door.via(), &error.rule(), "stream", None, &error);

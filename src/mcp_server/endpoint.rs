@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use rmcp::model::ErrorData;
@@ -16,21 +16,21 @@ use serde::Deserialize;
 use serde_json::json;
 use tracing::Span;
 
-use super::McpServer;
 use super::call::RequestStream;
 use super::handler::{Callers, Handler, Setup};
 use super::sessions::{Owner, SessionsOf};
 use super::view::View;
-use crate::access::{AccessError, AccessScope};
+use super::{McpServer, places};
+use crate::access::{AccessError, AccessScope, LimitReached};
 
 /// What is sent back.
 pub type McpResponse = Response<BoxBody<Bytes, Infallible>>;
 
-const SESSION_ID: &str = "mcp-session-id";
+pub(super) const SESSION_ID: &str = "mcp-session-id";
 
 /// The scope for whatever is more than looking, and the requests that need it.
 const CALL_SCOPE: &str = "tools:call";
-const CALLS: [&str; 3] = ["tools/call", "resources/read", "prompts/get"];
+pub(super) const CALLS: [&str; 3] = ["tools/call", "resources/read", "prompts/get"];
 
 /// What a client must accept to be answered by rmcp, and one that says nothing does.
 const ACCEPTS_BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
@@ -40,9 +40,10 @@ const NONE: serde_json::Value = serde_json::Value::Null;
 
 /// What can be told of a message before it is understood.
 #[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 struct Glimpse {
-    method: Option<String>,
-    #[serde(default)]
+    /// Empty where there is none, as in answers of clients.
+    method: String,
     id: serde_json::Value,
 }
 
@@ -66,26 +67,23 @@ impl McpServer {
         }
         let has_session = session.is_some();
         let mut is_session = has_session || request.method() != Method::POST;
+        let mut glimpse = Glimpse::default();
         if request.method() == Method::POST {
-            match serde_json::from_slice::<Glimpse>(request.body()) {
-                Ok(glimpse) => {
-                    let method = glimpse.method.as_deref().unwrap_or_default();
-                    is_session |= method == "initialize";
-                    if CALLS.contains(&method) && !scope.grants().has(CALL_SCOPE) {
-                        return missing_scope(&glimpse.id);
-                    }
-                }
-                Err(problem) if problem.is_data() => {
-                    let message = "the body is not one JSON-RPC message: an object (batches are not taken)";
-                    return error(StatusCode::BAD_REQUEST, -32600, message, &NONE);
-                }
-                Err(problem) => {
-                    let message = format!("the body is not JSON: {problem}");
-                    return error(StatusCode::BAD_REQUEST, -32700, &message, &NONE);
-                }
+            glimpse = match glimpse_of(request.body()) {
+                Ok(glimpse) => glimpse,
+                Err(refusal) => return refusal,
+            };
+            is_session |= glimpse.method == "initialize";
+            if CALLS.contains(&&*glimpse.method) && !scope.grants().has(CALL_SCOPE) {
+                return missing_scope(&glimpse.id);
             }
             accept_both(&mut request);
         }
+        let place = match places::take(&scope, &request, &glimpse.method) {
+            Ok(place) => place,
+            Err(refusal) => return limit_reached(&refusal, &glimpse.id),
+        };
+        let (body, is_json) = (request.body().clone(), is_json(request.headers()));
         let (stream, told) = RequestStream::new();
         if has_session {
             request.extensions_mut().insert(stream);
@@ -110,7 +108,10 @@ impl McpServer {
             full.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
             return full;
         }
-        in_protocol(response).await
+        if is_json && response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            return no_message(&body, &glimpse.id);
+        }
+        places::keep(place, in_protocol(response).await)
     }
 
     fn service(
@@ -145,12 +146,40 @@ impl McpServer {
     }
 }
 
+/// What can be told of the message in `body`, or the refusal of what is none.
+fn glimpse_of(body: &[u8]) -> Result<Glimpse, McpResponse> {
+    serde_json::from_slice(body).map_err(|problem| {
+        if problem.is_data() {
+            let message = "the body is not one JSON-RPC message: an object (batches are not taken)";
+            return error(StatusCode::BAD_REQUEST, -32600, message, &NONE);
+        }
+        let message = format!("the body is not JSON: {problem}");
+        error(StatusCode::BAD_REQUEST, -32700, &message, &NONE)
+    })
+}
+
+/// The refusal of JSON that rmcp could not make a message of, and about which it has nothing better to say than that.
+fn no_message(body: &[u8], id: &serde_json::Value) -> McpResponse {
+    let (code, message) = match serde_json::from_slice::<serde_json::Value>(body) {
+        Err(problem) => (-32700, format!("the body cannot be read, it may be nested too deeply: {problem}")),
+        Ok(_) => {
+            let shape = "`jsonrpc` with \"2.0\", and `method`, `result` or `error` as the protocol has them";
+            (-32600, format!("the body is no message of JSON-RPC: it needs {shape}"))
+        }
+    };
+    error(StatusCode::BAD_REQUEST, code, &message, id)
+}
+
+/// Whether something says of itself that it is JSON.
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    kind.is_some_and(|kind| essence(kind).eq_ignore_ascii_case("application/json"))
+}
+
 /// Errors that rmcp tells in plain text, as errors of the protocol.
 async fn in_protocol(response: McpResponse) -> McpResponse {
-    let is_json = |value: &HeaderValue| value.as_bytes().starts_with(b"application/json");
     let status = response.status();
-    let is_told = response.headers().get(header::CONTENT_TYPE).is_some_and(is_json);
-    if is_told || !(status.is_client_error() || status.is_server_error()) {
+    if is_json(response.headers()) || !(status.is_client_error() || status.is_server_error()) {
         return response;
     }
     let (parts, body) = response.into_parts();
@@ -177,6 +206,17 @@ fn missing_scope(id: &serde_json::Value) -> McpResponse {
     let refusal = AccessError::MissingScope(CALL_SCOPE).to_string();
     let mut response = error(StatusCode::FORBIDDEN, -32600, &refusal, id);
     response.headers_mut().insert(header::WWW_AUTHENTICATE, CHALLENGE);
+    response
+}
+
+/// For callers who have as many open streams as they may.
+fn limit_reached(refusal: &AccessError, id: &serde_json::Value) -> McpResponse {
+    let mut response = error(StatusCode::TOO_MANY_REQUESTS, -32000, &refusal.to_string(), id);
+    if let AccessError::LimitReached(LimitReached { retry_after: Some(wait), .. }) = refusal {
+        let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(ms.div_ceil(1000)));
+        response.headers_mut().insert("retry-after-ms", HeaderValue::from(ms));
+    }
     response
 }
 

@@ -3,6 +3,7 @@
 mod attacks;
 mod clients;
 mod http;
+mod limits;
 mod rpc;
 mod running;
 mod stdio;

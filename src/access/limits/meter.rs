@@ -13,7 +13,7 @@ use lru::LruCache;
 
 use super::bucket::Bucket;
 use super::budget::{self, Spent};
-use super::{Clock, LimitKind, LimitReached, RateLine, RateReport, UsageBook};
+use super::{Clock, LimitKind, LimitReached, RateLine, RateReport, StreamKind, UsageBook};
 use crate::access::grants::Limits;
 use crate::access::trace::Trace;
 
@@ -52,7 +52,10 @@ struct Account {
 struct Counts {
     requests: Bucket,
     tokens: Bucket,
-    streams: u32,
+    /// Open streams that answer something.
+    answers: u32,
+    /// Open streams that wait for news.
+    news: u32,
     spent: Spent,
 }
 
@@ -75,7 +78,7 @@ struct Inner {
 
 /// A place among the streams of a caller; dropping it frees it.
 #[derive(Debug, Default)]
-pub struct StreamPermit(Option<Rates>);
+pub struct StreamPermit(Option<(Rates, StreamKind)>);
 
 impl Meter {
     pub(in crate::access) fn new(clock: Arc<dyn Clock>, book: Option<UsageBook>) -> Self {
@@ -164,6 +167,14 @@ impl Counts {
         self.requests.settle(limits.requests_per_minute.map_or(u64::MAX, u64::from), now_ms);
         self.tokens.settle(limits.tokens_per_minute.unwrap_or(u64::MAX), now_ms);
     }
+
+    /// The open streams of this kind.
+    fn streams(&mut self, kind: StreamKind) -> &mut u32 {
+        match kind {
+            StreamKind::Answer => &mut self.answers,
+            StreamKind::News => &mut self.news,
+        }
+    }
 }
 
 impl Rates {
@@ -233,29 +244,30 @@ impl Rates {
     /// A place for a stream.
     ///
     /// # Errors
-    /// When all are taken.
-    pub(in crate::access) fn open_stream(&self) -> Result<StreamPermit, LimitReached> {
+    /// When all of its kind are taken.
+    pub(in crate::access) fn open_stream(&self, kind: StreamKind) -> Result<StreamPermit, LimitReached> {
         for (at, (account, limits)) in self.0.accounts.iter().enumerate() {
             let limit = limits.concurrent_streams;
             let mut counts = account.counts();
             if let Some(limit) = limit
-                && counts.streams >= limit
+                && *counts.streams(kind) >= limit
             {
                 drop(counts);
-                self.close_streams(at);
+                self.close_streams(at, kind);
                 let (kind, limit) = (LimitKind::Streams, limit.into());
                 return Err(LimitReached { kind, limit, retry_after: Some(STREAM_WAIT) });
             }
-            counts.streams += 1;
+            *counts.streams(kind) += 1;
         }
-        Ok(StreamPermit(Some(self.clone())))
+        Ok(StreamPermit(Some((self.clone(), kind))))
     }
 
     /// Frees a place in the first `count` accounts.
-    fn close_streams(&self, count: usize) {
+    fn close_streams(&self, count: usize, kind: StreamKind) {
         for (account, _) in &self.0.accounts[..count] {
             let mut counts = account.counts();
-            counts.streams = counts.streams.saturating_sub(1);
+            let streams = counts.streams(kind);
+            *streams = streams.saturating_sub(1);
         }
     }
 
@@ -344,8 +356,8 @@ impl Rates {
 
 impl Drop for StreamPermit {
     fn drop(&mut self) {
-        if let Some(rates) = self.0.take() {
-            rates.close_streams(rates.0.accounts.len());
+        if let Some((rates, kind)) = self.0.take() {
+            rates.close_streams(rates.0.accounts.len(), kind);
         }
     }
 }

@@ -77,8 +77,23 @@ async fn what_is_no_message_is_refused() {
     }
     let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
     let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{{"x":{deep}}}}}"#);
-    let request = gateway.request("POST", "/mcp").header("content-type", "application/json");
-    assert_eq!(rpc.send(request.body(body)).await.status, 415);
+    let post = |body: String| {
+        let request = gateway.request("POST", "/mcp").header("content-type", "application/json");
+        rpc.send(request.body(body))
+    };
+    let error = post(body).await.expect(400);
+    assert_eq!((&error["id"], &error["error"]["code"]), (&json!(1), &json!(-32700)));
+    assert!(error["error"]["message"].as_str().unwrap().contains("nested too deeply"), "{error}");
+    for body in
+        [r#"{"id": 1, "method": "tools/list"}"#, r#"{"jsonrpc": "1.0", "id": 1, "method": "ping"}"#, "{}"]
+    {
+        let error = post(body.to_owned()).await.expect(400);
+        assert_eq!(error["error"]["code"], -32600, "{body}");
+        assert!(error["error"]["message"].as_str().unwrap().contains("`jsonrpc`"), "{error}");
+    }
+    // What does not even say that it is JSON.
+    let text = gateway.request("POST", "/mcp").header("content-type", "text/plain").body("{}");
+    assert_eq!(rpc.send(text).await.expect(415)["error"]["code"], -32600);
 }
 
 #[tokio::test]

@@ -44,14 +44,19 @@ impl<'a> Rpc<'a> {
         self.send(self.gateway.request("POST", self.path).json(message)).await
     }
 
-    pub(super) async fn send(&self, mut request: Request) -> Answer {
+    pub(super) async fn send(&self, request: Request) -> Answer {
+        self.dress(request).send().await
+    }
+
+    /// With the headers of this client.
+    pub(super) fn dress(&self, mut request: Request) -> Request {
         request = request
             .header("authorization", &format!("Bearer {KEY}"))
             .header("accept", "application/json, text/event-stream");
         if let Some(session) = &self.session {
             request = request.header("mcp-session-id", session).header("mcp-protocol-version", self.version);
         }
-        request.send().await
+        request
     }
 
     /// What a request is answered: its result, or its error as `{"error": ...}`.

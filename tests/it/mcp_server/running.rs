@@ -8,10 +8,10 @@ use super::rpc::{KEY, Rpc, request};
 use crate::harness::{Gateway, PATIENCE, eventually, within};
 
 /// A gateway with the tools of a shell server that notes what it is told.
-async fn shell() -> Gateway {
+pub(super) async fn shell(config: &str) -> Gateway {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/shell-server.sh");
     let server = json!({"command": "sh", "args": [script, "shell.log"]});
-    Gateway::builder().env("WITGATE_API_KEY", KEY).server("shell", server).start().await
+    Gateway::builder().env("WITGATE_API_KEY", KEY).server("shell", server).config(config).start().await
 }
 
 fn noted(gateway: &Gateway, word: &str) -> usize {
@@ -51,7 +51,7 @@ impl Listening {
 
 #[tokio::test]
 async fn a_cancelled_call_is_cancelled_at_its_server() {
-    let gateway = shell().await;
+    let gateway = shell("").await;
     let slow = request(5, "tools/call", &json!({"name": "slow", "arguments": {}}));
     let rpc = Rpc::open(&gateway, "/mcp", "2025-11-25").await;
     let call = rpc.post(&slow);
@@ -83,7 +83,7 @@ async fn a_cancelled_call_is_cancelled_at_its_server() {
 
 #[tokio::test]
 async fn clients_are_told_when_the_tools_change() {
-    let gateway = shell().await;
+    let gateway = shell("").await;
     let rpc = Rpc::open(&gateway, "/mcp", "2025-11-25").await;
     let mut listening = Listening::start(&rpc).await;
     // Its server dies: the tools leave, and come back with the next one.
@@ -94,7 +94,7 @@ async fn clients_are_told_when_the_tools_change() {
 
 #[tokio::test]
 async fn open_streams_do_not_hold_up_the_end() {
-    let gateway = shell().await;
+    let gateway = shell("").await;
     let rpc = Rpc::open(&gateway, "/mcp", "2025-11-25").await;
     let _listening = Listening::start(&rpc).await;
     // Running requests would get half a minute.

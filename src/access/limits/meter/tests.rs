@@ -132,17 +132,23 @@ fn streams_count_as_long_as_they_are_open() {
     let (meter, _) = meter();
     let limits = Limits { concurrent_streams: Some(2), ..Limits::default() };
     let rates = of(&meter, "a", limits.clone());
-    let first = rates.open_stream().unwrap();
-    let _second = of(&meter, "a", limits).open_stream().unwrap();
-    let reached = rates.open_stream().unwrap_err();
+    let first = rates.open_stream(StreamKind::Answer).unwrap();
+    let _second = of(&meter, "a", limits).open_stream(StreamKind::Answer).unwrap();
+    let reached = rates.open_stream(StreamKind::Answer).unwrap_err();
     assert_eq!(
         reached.to_string(),
         "the limit of 2 streams at the same time is reached; let one of them end"
     );
     drop(first);
-    drop(rates.open_stream().unwrap());
-    let _third = rates.open_stream().unwrap();
-    assert!(rates.open_stream().is_err());
+    drop(rates.open_stream(StreamKind::Answer).unwrap());
+    let _third = rates.open_stream(StreamKind::Answer).unwrap();
+    assert!(rates.open_stream(StreamKind::Answer).is_err());
+    // Those that wait for news are counted by themselves.
+    let news = [(); 2].map(|()| rates.open_stream(StreamKind::News).unwrap());
+    assert!(rates.open_stream(StreamKind::News).is_err());
+    drop(news);
+    let _news = rates.open_stream(StreamKind::News).unwrap();
+    assert!(rates.open_stream(StreamKind::Answer).is_err());
 }
 
 #[test]
@@ -152,9 +158,9 @@ fn a_refused_stream_takes_no_place_anywhere() {
     let key = of(&meter, "key", streams(2));
     let both =
         meter.rates(&[(Metered::Known("key"), streams(2)), (Metered::Known("user"), streams(0))]).unwrap();
-    assert!(both.open_stream().is_err());
-    let _one = key.open_stream().unwrap();
-    let _two = key.open_stream().unwrap();
+    assert!(both.open_stream(StreamKind::Answer).is_err());
+    let _one = key.open_stream(StreamKind::Answer).unwrap();
+    let _two = key.open_stream(StreamKind::Answer).unwrap();
 }
 
 #[test]
@@ -172,12 +178,12 @@ fn memory_is_bounded_and_those_who_are_in_use_stay() {
     let (meter, _) = meter();
     let limits = Limits { requests_per_minute: Some(1), concurrent_streams: Some(1), ..Limits::default() };
     let held = of(&meter, "held", limits.clone());
-    let _stream = held.open_stream().unwrap();
+    let _stream = held.open_stream(StreamKind::Answer).unwrap();
     for n in 0..MAX_ACCOUNTS + 100 {
         of(&meter, &n.to_string(), limits.clone());
     }
     assert!(meter.known.lock().unwrap().len() <= MAX_ACCOUNTS);
-    assert!(of(&meter, "held", limits.clone()).open_stream().is_err());
+    assert!(of(&meter, "held", limits.clone()).open_stream(StreamKind::Answer).is_err());
     // Strangers have a table of their own.
     let stranger = || meter.rates(&[(Metered::Stranger(None), limits.clone())]).unwrap();
     stranger().take_request().unwrap();
