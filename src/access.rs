@@ -151,6 +151,8 @@ pub struct Entry<'a> {
     pub peer: Option<IpAddr>,
     /// The trace the client says it belongs to.
     pub trace_id: Option<TraceId>,
+    /// The web page of a stranger that sent it, where one did: its address.
+    pub foreign_page: Option<&'a str>,
     /// Where the caller's limits are left, for the headers of the response.
     pub rate_slot: Option<&'a RateSlot>,
 }

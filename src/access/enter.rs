@@ -69,7 +69,7 @@ impl Access {
         entry: Entry<'_>,
         facts: impl FnOnce() -> HttpFacts,
     ) -> Result<AccessScope, AccessError> {
-        let who = self.identity.recognize(entry.door, entry.credential).await;
+        let who = self.identity.recognize(&entry).await;
         self.admit(who, entry, facts, Trace::default()).await
     }
 

@@ -36,7 +36,7 @@ impl Access {
     ) -> Result<AccessScope, AccessError> {
         let stranger = || self.identity.identify(entry.door, Credential::None);
         let who = match asker {
-            Asker::Presenting => self.identity.recognize(entry.door, entry.credential).await,
+            Asker::Presenting => self.identity.recognize(&entry).await,
             Asker::Key(id) => self.identity.holder(id).unwrap_or_else(|refusal| {
                 let stranger = stranger();
                 Identified { refusal: Some(refusal), ..stranger }

@@ -11,7 +11,7 @@ use super::accounts::{Accounts, KeyCheck, KeyEntry, UserCheck, UserEntry};
 use super::grants::Grants;
 use super::oidc::{IssuerConfig, Issuers};
 use super::rules::Rules;
-use super::{AccessError, ChatAccess};
+use super::{AccessError, ChatAccess, Entry};
 use crate::config::secret::Secret;
 use crate::domain::{Principal, PrincipalKind};
 
@@ -73,6 +73,8 @@ pub(super) struct Identity {
     issuers: Option<Issuers>,
     /// Of callers whom nobody checked, and of those whom a policy names without scopes.
     unchecked_grants: Arc<Rules>,
+    /// Of web pages of strangers, for which nobody vouches.
+    page_grants: Arc<Rules>,
 }
 
 /// The user behind a key.
@@ -101,13 +103,16 @@ pub(super) struct Identified {
 
 impl Identity {
     pub(super) fn new(chat: ChatAccess, unchecked: &[String], static_key: Option<&Secret>) -> Self {
+        let grants = |scopes| Arc::new(Grants { scopes, ..Grants::default() }.into());
+        let is_harmless = |scope: &&String| *scope == "chat";
         Self {
             chat,
             static_key: static_key.map(|key| hash(key.expose())),
             accounts: None,
             issuers: None,
             static_grants: Arc::new(Grants::of_scopes(&STATIC_KEY_SCOPES).into()),
-            unchecked_grants: Arc::new(Grants { scopes: unchecked.to_vec(), ..Grants::default() }.into()),
+            unchecked_grants: grants(unchecked.to_vec()),
+            page_grants: grants(unchecked.iter().filter(is_harmless).cloned().collect()),
         }
     }
 
@@ -145,10 +150,14 @@ impl Identity {
         Arc::new(Grants { scopes: principal.scopes.clone(), ..Grants::default() }.into())
     }
 
-    /// [`Self::identify`], for tokens of outside issuers too. Only those may have to wait.
-    pub(super) async fn recognize(&self, door: Door, credential: Credential<'_>) -> Identified {
-        let who = self.identify(door, credential);
-        let presented = match (&self.issuers, credential) {
+    /// [`Self::identify`], for tokens of outside issuers and for web pages too. Only the first may have to wait.
+    pub(super) async fn recognize(&self, entry: &Entry<'_>) -> Identified {
+        let who = self.identify(entry.door, entry.credential);
+        let who = match entry.foreign_page {
+            Some(page) if !who.is_known => self.of_page(page, who),
+            _ => who,
+        };
+        let presented = match (&self.issuers, entry.credential) {
             (Some(issuers), Credential::Key(text)) if !who.is_known => issuers.recognize(text),
             _ => None,
         };
@@ -158,6 +167,14 @@ impl Identity {
             Ok(known) => known,
             Err(refusal) => Identified { refusal: Some(refusal.into()), ..who },
         }
+    }
+
+    /// The page of a stranger, in place of the unchecked caller it would be otherwise. It runs in the browser of somebody
+    /// who may know nothing of it: so it sees no conversation but its own, and has no tools.
+    fn of_page(&self, page: &str, who: Identified) -> Identified {
+        let id = format!("anonymous:{}", tag(&hash(&format!("{page}\0{}", who.principal.id))));
+        let grants = Arc::clone(&self.page_grants);
+        Identified { principal: Principal::new(id, PrincipalKind::Anonymous), grants, ..who }
     }
 
     /// Who presents `credential` at `door`, as far as the gateway's own keys and tokens go.
@@ -187,8 +204,7 @@ impl Identity {
         };
         let principal = match presented {
             Some(presented) => {
-                let tag: String = presented[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-                Principal::new(format!("anonymous:{tag}"), PrincipalKind::Anonymous)
+                Principal::new(format!("anonymous:{}", tag(&presented)), PrincipalKind::Anonymous)
             }
             None => Principal::anonymous(),
         };
@@ -233,6 +249,11 @@ impl Identified {
 
 fn hash(key: &str) -> [u8; 32] {
     Sha256::digest(key.as_bytes()).into()
+}
+
+/// The beginning of a hash as text.
+fn tag(hash: &[u8; 32]) -> String {
+    hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

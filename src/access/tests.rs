@@ -85,7 +85,15 @@ fn facts() -> HttpFacts {
 }
 
 fn entry_for(door: Door, credential: Credential<'_>) -> Entry<'_> {
-    Entry { request_id: RequestId::generate(), door, credential, peer: None, trace_id: None, rate_slot: None }
+    Entry {
+        request_id: RequestId::generate(),
+        door,
+        credential,
+        peer: None,
+        trace_id: None,
+        foreign_page: None,
+        rate_slot: None,
+    }
 }
 
 async fn enter(access: &Access, door: Door, key: Option<&str>) -> Result<AccessScope, AccessError> {

@@ -11,12 +11,13 @@ use axum::http::{HeaderMap, header};
 use serde::Deserialize;
 
 use super::error::ApiError;
+use super::rebinding;
 use super::state::App;
 use crate::access::accounts::UserId;
 use crate::access::{AccessError, AccessScope, Credential, Door, Entry, Grants};
 use crate::audit::AuditEvent;
 use crate::chat::TurnContext;
-use crate::domain::{HttpFacts, Principal, RequestId, TraceId};
+use crate::domain::{HttpFacts, Principal, PrincipalKind, RequestId, TraceId};
 use crate::llm::ToolChoice;
 
 /// Who sent a request to a chat endpoint.
@@ -201,8 +202,13 @@ async fn ask(parts: &Parts, app: &App, door: Door) -> Result<AccessScope, Access
     };
     let (request_id, trace_id) = (request_id(parts), trace_id(parts));
     let rate_slot = parts.extensions.get();
-    let entry = Entry { request_id, door, credential, peer: peer(parts), trace_id, rate_slot };
+    let page = rebinding::foreign_page(parts, app.server(), app.cors_config());
+    let foreign_page = page.as_deref();
+    let entry = Entry { request_id, door, credential, peer: peer(parts), trace_id, foreign_page, rate_slot };
     let scope = app.access().enter(entry, || facts(parts)).await?;
+    if let Some(page) = page.filter(|_| scope.principal().kind == PrincipalKind::Anonymous) {
+        tracing::info!(page, "a web page that nobody vouches for gets no tools: see cors.allow_origins");
+    }
     tracing::Span::current().record("principal", scope.principal().id.as_str());
     Ok(scope)
 }

@@ -1,4 +1,5 @@
-//! Keeps web pages of strangers away from `/mcp`, also those that had their name point to this machine (DNS rebinding).
+//! Tells web pages of strangers, also those that had their name point to this machine (DNS rebinding): they are kept away
+//! from `/mcp`, and where callers need no key they get no tools and no conversation of others.
 //!
 //! A browser tells a page's own address in `Host` and `Origin`. A page can make its name resolve to any address, but it
 //! cannot make the browser tell another name: so a `Host` that is an address, a loopback name or one the operator has named
@@ -38,6 +39,31 @@ pub(super) fn check(parts: &Parts, server: &ServerConfig, cors: &CorsConfig) -> 
     Err(ApiError::origin_not_allowed())
 }
 
+/// The page of a stranger that may have sent the request: its origin, or the name it gave this machine.
+///
+/// Programs may call a gateway that others can reach by whatever name; what a page sends to it has an `Origin`. One that
+/// only this machine can reach is called by no name but a page's own.
+pub(super) fn foreign_page(parts: &Parts, server: &ServerConfig, cors: &CorsConfig) -> Option<String> {
+    let origin = parts.headers.get(header::ORIGIN);
+    if origin.is_none() && !is_for_this_machine(server) {
+        return None;
+    }
+    let host = authority(parts).ok()?;
+    let is_foreign_host = !is_allowed_host(&host, server);
+    let Some(origin) = origin else { return is_foreign_host.then(|| host.to_string()) };
+    let is_single = parts.headers.get_all(header::ORIGIN).iter().count() == 1;
+    let text = origin.to_str().unwrap_or_default();
+    let is_named = is_named_origin(text, cors);
+    let is_own = is_named || (!is_foreign_host && is_allowed_origin(text, &host, cors));
+    (!is_own || !is_single).then(|| String::from_utf8_lossy(origin.as_bytes()).into_owned())
+}
+
+/// Whether the gateway listens where nobody but this machine can reach it.
+fn is_for_this_machine(server: &ServerConfig) -> bool {
+    let host = plain(&server.host);
+    is_loopback_name(&host) || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
 /// Where the request says it goes: the one `Host` header, or what HTTP/2 has instead.
 fn authority(parts: &Parts) -> Result<Authority, ApiError> {
     let mut hosts = parts.headers.get_all(header::HOST).iter();
@@ -61,8 +87,13 @@ fn is_allowed_host(authority: &Authority, server: &ServerConfig) -> bool {
     })
 }
 
+/// Whether the operator has named the page; `*` names nobody.
+fn is_named_origin(origin: &str, cors: &CorsConfig) -> bool {
+    cors.allow_origins.iter().any(|allowed| allowed != "*" && allowed.eq_ignore_ascii_case(origin))
+}
+
 fn is_allowed_origin(origin: &str, host: &Authority, cors: &CorsConfig) -> bool {
-    if cors.allow_origins.iter().any(|allowed| allowed != "*" && allowed.eq_ignore_ascii_case(origin)) {
+    if is_named_origin(origin, cors) {
         return true;
     }
     let Ok(url) = Url::parse(origin) else { return false };
@@ -164,5 +195,38 @@ mod tests {
             assert_eq!(origin(bad), Some(403), "{bad:?}");
         }
         assert_eq!(verdict("localhost", Some("https://a.example"), &[], &["*"]), Some(403));
+    }
+
+    #[test]
+    fn a_page_is_foreign_unless_somebody_vouches_for_it() {
+        let page = |host: &str, origin: Option<&str>, listens: &str| {
+            let mut request = Request::post("/chat").header("host", host);
+            if let Some(origin) = origin {
+                request = request.header("origin", origin);
+            }
+            let server = ServerConfig { host: listens.to_owned(), ..ServerConfig::default() };
+            let allow_origins = vec!["https://chat.example".to_owned()];
+            let cors = CorsConfig { allow_origins, ..CorsConfig::default() };
+            foreign_page(&request.body(()).unwrap().into_parts().0, &server, &cors)
+        };
+        for (host, origin, listens) in [
+            ("localhost:8000", None, "127.0.0.1"),
+            ("[::1]:8000", Some("http://localhost:3000"), "[::1]"),
+            ("localhost:8000", Some("https://chat.example"), "127.0.0.1"),
+            ("gateway:8000", None, "0.0.0.0"),
+            ("gateway:8000", Some("https://chat.example"), "0.0.0.0"),
+            ("192.0.2.1:8000", Some("http://192.0.2.1:8000"), "0.0.0.0"),
+        ] {
+            assert_eq!(page(host, origin, listens), None, "{host} {origin:?}");
+        }
+        for (host, origin, listens, name) in [
+            ("evil.example:8000", None, "127.0.0.1", "evil.example:8000"),
+            ("evil.example:8000", None, "localhost", "evil.example:8000"),
+            ("localhost:8000", Some("http://evil.example"), "127.0.0.1", "http://evil.example"),
+            ("localhost:8000", Some("null"), "127.0.0.1", "null"),
+            ("evil.example", Some("http://evil.example"), "0.0.0.0", "http://evil.example"),
+        ] {
+            assert_eq!(page(host, origin, listens).as_deref(), Some(name), "{host} {origin:?}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 mod arguments;
 mod leaks;
 mod names;
+mod pages;
 pub(crate) mod tokens;
 
 use serde_json::json;

@@ -61,6 +61,7 @@ async fn scope(guard: Guard) -> AccessScope {
         credential: Credential::None,
         peer: None,
         trace_id: None,
+        foreign_page: None,
         rate_slot: None,
     };
     let facts = || HttpFacts {

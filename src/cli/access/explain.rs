@@ -170,6 +170,7 @@ async fn decide(
         credential,
         peer: None,
         trace_id: None,
+        foreign_page: None,
         rate_slot: None,
     };
     let scope = match access.explain(asker, entry, || endpoint.facts(), trace).await {
