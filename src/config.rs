@@ -69,6 +69,7 @@ impl Default for LoadOptions {
                 "WITGATE_ADMIN_PASSWORD",
                 "WITGATE_API_KEY",
                 "WITGATE_LOG",
+                "WITGATE_MCP_KEY",
                 "WITGATE_TEST_",
                 "WITGATE_TOKEN_SECRET",
             ]

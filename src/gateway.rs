@@ -23,7 +23,7 @@ use anyhow::Context;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-pub use self::config::{Config, DATA_DIR};
+pub use self::config::{Config, DATA_DIR, MCP_KEY};
 use self::readiness::Components;
 pub use self::shutdown::{Ended, serve};
 pub use self::stdio::serve_stdio;
@@ -225,9 +225,7 @@ impl Gateway {
         if let Err(error) = self.accounts.flush().await {
             tracing::warn!(%error, "the last uses of keys could not be written down: {error}");
         }
-        if !self.audit.flush(AUDIT_FLUSH).await {
-            tracing::error!("the audit log could not be written to its end: is the disk slow or full?");
-        }
+        flush_audit(&self.audit).await;
     }
 }
 
@@ -292,8 +290,16 @@ fn install_tls_provider() {
 pub fn open_audit(config: &Config) -> anyhow::Result<AuditLog> {
     let upstream_keys = config.llm_env.iter().filter(|(name, _)| !name.ends_with("_URL"));
     let secrets = upstream_keys.map(|(_, secret)| secret).chain(&config.api_key);
-    let secrets = secrets.chain(&config.admin_password).chain(&config.token_secret).cloned();
+    let secrets =
+        secrets.chain(&config.admin_password).chain(&config.token_secret).chain(&config.mcp_key).cloned();
     Ok(AuditLog::open(&config.audit, &config.data_dir, secrets.collect())?)
+}
+
+/// Waits until the audit log is written.
+async fn flush_audit(audit: &AuditLog) {
+    if !audit.flush(AUDIT_FLUSH).await {
+        tracing::error!("the audit log could not be written to its end: is the disk slow or full?");
+    }
 }
 
 /// What callers have spent of their token budgets.

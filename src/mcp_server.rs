@@ -2,7 +2,7 @@
 //!
 //! The same tools, rules and log lines as everywhere else: every call goes through [`crate::toolbox`]. The room speaks the
 //! protocol (the only user of rmcp's server) over streamable HTTP, mounted by `http`, and over standard input and output.
-//! It decides nothing about who is asking; whoever hands it a request has.
+//! It decides nothing about who is asking: [`crate::access`] does, for each request and each message.
 
 #[expect(
     deprecated,
@@ -34,7 +34,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use self::endpoint::McpResponse;
 use self::sessions::Sessions;
-pub use self::stdio::StdioError;
+pub use self::stdio::{StdioCaller, StdioError};
 use self::view::View;
 use crate::access::AccessScope;
 use crate::toolbox::Toolbox;

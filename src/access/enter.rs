@@ -70,7 +70,16 @@ impl Access {
         facts: impl FnOnce() -> HttpFacts,
     ) -> Result<AccessScope, AccessError> {
         let who = self.identity.recognize(&entry).await;
-        self.admit(who, entry, facts, Trace::default()).await
+        self.admit(who, entry, Some(facts), Trace::default()).await
+    }
+
+    /// [`Self::enter`] for a message at standard input: there is no HTTP request.
+    ///
+    /// # Errors
+    /// As [`Self::enter`].
+    pub async fn enter_at_stdin(&self, entry: Entry<'_>) -> Result<AccessScope, AccessError> {
+        let who = self.identity.recognize(&entry).await;
+        self.admit(who, entry, None::<fn() -> HttpFacts>, Trace::default()).await
     }
 
     /// [`Self::enter`] for a caller who is known by now.
@@ -78,11 +87,11 @@ impl Access {
         &self,
         who: Identified,
         entry: Entry<'_>,
-        facts: impl FnOnce() -> HttpFacts,
+        facts: Option<impl FnOnce() -> HttpFacts>,
         trace: Trace,
     ) -> Result<AccessScope, AccessError> {
         let Entry { request_id, door, peer, trace_id, rate_slot, .. } = entry;
-        let mut facts = Facts { make: Some(facts), made: None };
+        let mut facts = Facts { make: facts, made: None };
         let mut visit =
             Visit { access: self, request_id, door, peer, trace_id, rate_slot, who, rates: None, trace };
         let policies = self.policies.snapshot();
@@ -207,7 +216,7 @@ impl Visit<'_> {
     }
 
     fn record(&self, error: &AccessError, facts: Option<&HttpFacts>) {
-        let (method, path) = facts.map_or(("", ""), |facts| (&facts.method, &facts.path));
+        let target = facts.map_or("stdio".to_owned(), |facts| format!("{} {}", facts.method, facts.path));
         self.access.audit.record(AuditEvent {
             subject: AuditSubject {
                 peer: self.peer,
@@ -217,7 +226,7 @@ impl Visit<'_> {
             request_id: self.request_id.clone(),
             via: self.door.via(),
             action: "denied",
-            target: format!("{method} {path}"),
+            target,
             server: None,
             arguments: None,
             outcome: AuditOutcome::Denied { rule: error.rule().into_owned(), status: error.status() },

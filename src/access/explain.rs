@@ -50,7 +50,7 @@ impl Access {
                 }
             },
         };
-        self.admit(who, entry, facts, trace.clone()).await
+        self.admit(who, entry, Some(facts), trace.clone()).await
     }
 }
 

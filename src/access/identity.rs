@@ -18,6 +18,10 @@ use crate::domain::{Principal, PrincipalKind};
 /// What the static key may do: everything but `admin`.
 const STATIC_KEY_SCOPES: [&str; 5] = ["chat", "tools:list", "tools:call", "plugins", "metrics"];
 
+/// The operator of this machine, and what it may do over standard input and output. `witgate access` has the same name.
+const OPERATOR: &str = "cli";
+const OPERATOR_SCOPES: [&str; 2] = ["tools:list", "tools:call"];
+
 /// Which part of the gateway a request wants to enter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Door {
@@ -62,6 +66,8 @@ pub enum Credential<'a> {
     Key(&'a str),
     /// Something that is no text.
     Unreadable,
+    /// Having started this process, for a client at its standard input: whoever can do that can read the data folder.
+    Operator,
 }
 
 /// Knows the gateway's own keys.
@@ -69,6 +75,7 @@ pub(super) struct Identity {
     chat: ChatAccess,
     static_key: Option<[u8; 32]>,
     static_grants: Arc<Rules>,
+    operator_grants: Arc<Rules>,
     accounts: Option<Accounts>,
     issuers: Option<Issuers>,
     /// Of callers whom nobody checked, and of those whom a policy names without scopes.
@@ -111,6 +118,7 @@ impl Identity {
             accounts: None,
             issuers: None,
             static_grants: Arc::new(Grants::of_scopes(&STATIC_KEY_SCOPES).into()),
+            operator_grants: Arc::new(Grants::of_scopes(&OPERATOR_SCOPES).into()),
             unchecked_grants: grants(unchecked.to_vec()),
             page_grants: grants(unchecked.iter().filter(is_harmless).cloned().collect()),
         }
@@ -182,6 +190,11 @@ impl Identity {
     /// An unchecked key still tells its holder from others: the principal's id is derived from the key's hash, so
     /// that sessions started with one key are not visible with another.
     pub(super) fn identify(&self, door: Door, credential: Credential<'_>) -> Identified {
+        if credential == Credential::Operator {
+            let mut principal = Principal::new(OPERATOR, PrincipalKind::User);
+            principal.scopes = OPERATOR_SCOPES.map(str::to_owned).to_vec();
+            return Identified::known(&principal, &self.operator_grants, None);
+        }
         let presented = match credential {
             Credential::Key(key) if !key.is_empty() => Some(hash(key)),
             _ => None,

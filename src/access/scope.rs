@@ -51,7 +51,7 @@ impl AccessScope {
         Self(Arc::new(inner))
     }
 
-    /// A scope without policies: for callers who are the operator, and for tests.
+    /// A scope without rules and policies: for tests and benchmarks.
     #[must_use]
     pub fn unrestricted(request_id: RequestId, principal: Principal) -> Self {
         Self::new(Inner {

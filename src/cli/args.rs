@@ -42,6 +42,7 @@ Environment variables (stronger than .env, weaker than flags):
   HOST, PORT                                        where to listen
   WITGATE_API_KEY                                   a static API key; of the gateway, and of commands that ask one
   WITGATE_ADMIN_PASSWORD                            the password of the user `admin`
+  WITGATE_MCP_KEY                                   the API key that the client of `witgate mcp` comes in with
   WITGATE_URL                                       the gateway that `witgate chat` talks to
   WITGATE_<SECTION>__<KEY>                          any key of gateway.toml: WITGATE_CHAT__MAX_TOOL_ROUNDS=5
   RUST_LOG                                          log filter; wins over log.level
@@ -114,6 +115,11 @@ pub(super) enum Command {
     ///
     /// For desktop clients that start their MCP servers themselves: one entry there gives them the tools of all servers
     /// and plugins of this folder. Opens no port; ends when standard input does. Log lines go to standard error.
+    ///
+    /// The client is the holder of the API key in the variable WITGATE_MCP_KEY, with all its rights and limits; without the
+    /// variable it is `cli`, the operator of this machine, who may list and call every tool. Policies are asked and calls are
+    /// written to the audit log, as by the gateway. A client has a place for the key in its settings:
+    /// `"env": {"WITGATE_MCP_KEY": "wg_..."}`.
     Mcp(McpArgs),
     /// Check the files, the models and every MCP server
     ///

@@ -13,6 +13,9 @@ use crate::{access, audit, chat, http, llm, mcp_server, plugin_host, sessions, t
 /// Where data lies unless `data_dir` says otherwise, from the working folder.
 pub const DATA_DIR: &str = "data";
 
+/// The variable with the key of an MCP client that starts witgate itself.
+pub const MCP_KEY: &str = "WITGATE_MCP_KEY";
+
 /// Everything a gateway is built from.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -54,6 +57,8 @@ pub struct Config {
     pub admin_password: Option<Secret>,
     /// `WITGATE_TOKEN_SECRET`: signs access tokens, in place of keys in `data_dir`.
     pub token_secret: Option<Secret>,
+    /// `WITGATE_MCP_KEY`: the key that the client of `witgate mcp` comes in with.
+    pub mcp_key: Option<Secret>,
 }
 
 impl Config {
@@ -88,6 +93,7 @@ impl Config {
             api_key: settings.env("WITGATE_API_KEY"),
             admin_password: settings.env("WITGATE_ADMIN_PASSWORD"),
             token_secret: settings.env("WITGATE_TOKEN_SECRET"),
+            mcp_key: settings.env(MCP_KEY),
         };
         faults.unless(settings.finish());
         if faults.0.is_empty() { Ok(config) } else { Err(anyhow!(faults.0.join("\n"))) }

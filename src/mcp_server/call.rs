@@ -29,9 +29,9 @@ const INVALID_ARGUMENTS_ARE_RESULTS: &str = "2025-11-25";
 #[derive(Clone)]
 pub(super) struct RequestStream(mpsc::Sender<ServerJsonRpcMessage>);
 
-/// What the HTTP request of these extensions brought along.
+/// What came along with a message: with the HTTP request it was in, or from whoever took it off standard input.
 pub(super) fn of_request<T: Send + Sync + 'static>(extensions: &Extensions) -> Option<&T> {
-    extensions.get::<http::request::Parts>()?.extensions.get::<T>()
+    extensions.get::<T>().or_else(|| extensions.get::<http::request::Parts>()?.extensions.get::<T>())
 }
 
 /// One call, beside its arguments.

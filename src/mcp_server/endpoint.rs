@@ -17,7 +17,7 @@ use serde_json::json;
 use tracing::Span;
 
 use super::call::RequestStream;
-use super::handler::{Callers, Handler, Setup};
+use super::handler::{Handler, Setup};
 use super::sessions::{Owner, SessionsOf};
 use super::view::View;
 use super::{McpServer, places};
@@ -136,7 +136,7 @@ impl McpServer {
             .disable_allowed_origins();
         let setup = Setup {
             view: View { toolbox: inner.toolbox.clone(), server: server.map(Arc::from) },
-            callers: Callers::OfRequests(scope),
+            scope,
             is_session,
             draining: inner.draining.clone(),
             tools_settled: inner.tools_settled.clone(),

@@ -28,27 +28,18 @@ use super::changes::{Changes, News};
 use super::view::{VIA, View};
 use super::{contexts, convert, page};
 use crate::access::{AccessError, AccessScope};
-use crate::domain::{Principal, ProgressListener, RequestId, SessionId};
+use crate::domain::{ProgressListener, SessionId};
 use crate::toolbox::CallSite;
 
 /// Most resources that one client may follow.
 const MAX_FOLLOWED: usize = 256;
 
-/// Who sends the requests.
-#[derive(Clone)]
-pub(super) enum Callers {
-    /// Whoever the HTTP request came from: its scope is among the request's extensions. This one is that of the request
-    /// the handler was made for.
-    OfRequests(AccessScope),
-    /// The operator, at the other end of standard input.
-    Operator(Principal),
-}
-
 /// What a [`Handler`] is made of.
 #[derive(Clone)]
 pub(super) struct Setup {
     pub(super) view: View,
-    pub(super) callers: Callers,
+    /// Of the request that it was made for. What is asked of it has a scope of its own.
+    pub(super) scope: AccessScope,
     /// Whether it lives longer than one request.
     pub(super) is_session: bool,
     /// Cancelled when the gateway takes no new work.
@@ -82,18 +73,6 @@ impl Handler {
 
     fn view(&self) -> &View {
         &self.setup.view
-    }
-
-    fn scope(&self, extensions: &Extensions) -> Result<AccessScope, ErrorData> {
-        match &self.setup.callers {
-            Callers::Operator(principal) => {
-                Ok(AccessScope::unrestricted(RequestId::generate(), principal.clone()))
-            }
-            Callers::OfRequests(_) => {
-                let scope = call::of_request::<AccessScope>(extensions).cloned();
-                scope.ok_or_else(|| ErrorData::internal_error("nobody knows who is asking", None))
-            }
-        }
     }
 
     /// Waits until the MCP servers have come up (or have had their time), so that no client that is early is told of too
@@ -149,7 +128,7 @@ impl ServerHandler for Handler {
         request: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let scope = self.scope(&context.extensions)?;
+        let scope = scope_of(&context.extensions)?;
         self.settled().await;
         let tools = self.view().tools(&scope);
         let page = page::of(tools.iter().map(|tool| self.view().name_of(tool)), cursor(request).as_deref())?;
@@ -165,7 +144,7 @@ impl ServerHandler for Handler {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let scope = self.scope(&context.extensions)?;
+        let scope = scope_of(&context.extensions)?;
         self.settled().await;
         let tool = self.view().wanted(&scope, &request.name).map_err(|refusal| match refusal {
             AccessError::ToolNotAllowed(_) => {
@@ -182,8 +161,7 @@ impl ServerHandler for Handler {
 
     /// For checking what a header says of an argument.
     fn get_tool(&self, name: &str) -> Option<Tool> {
-        let Callers::OfRequests(scope) = &self.setup.callers else { return None };
-        self.view().find(scope, name).map(|tool| convert::tool(name, &tool.definition))
+        self.view().find(&self.setup.scope, name).map(|tool| convert::tool(name, &tool.definition))
     }
 
     async fn list_resources(
@@ -191,7 +169,7 @@ impl ServerHandler for Handler {
         request: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        let scope = self.scope(&context.extensions)?;
+        let scope = scope_of(&context.extensions)?;
         self.settled().await;
         let all = until_cancelled(&context, self.view().contexts().resources(&scope)).await?;
         let mut all: Vec<Resource> = contexts::entries(all);
@@ -206,7 +184,7 @@ impl ServerHandler for Handler {
         request: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
-        let scope = self.scope(&context.extensions)?;
+        let scope = scope_of(&context.extensions)?;
         self.settled().await;
         let all = until_cancelled(&context, self.view().contexts().templates(&scope)).await?;
         let mut all: Vec<ResourceTemplate> = contexts::entries(all);
@@ -222,7 +200,7 @@ impl ServerHandler for Handler {
         request: ReadResourceRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        let scope = self.scope(&context.extensions)?;
+        let scope = scope_of(&context.extensions)?;
         self.settled().await;
         let site = self.site(&context, ProgressListener::default());
         let contexts = self.view().contexts();
@@ -240,7 +218,7 @@ impl ServerHandler for Handler {
         request: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListPromptsResult, ErrorData> {
-        let scope = self.scope(&context.extensions)?;
+        let scope = scope_of(&context.extensions)?;
         self.settled().await;
         let all = until_cancelled(&context, self.view().contexts().prompts(&scope)).await?;
         let mut all: Vec<Prompt> = contexts::entries(all);
@@ -255,7 +233,7 @@ impl ServerHandler for Handler {
         request: GetPromptRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
-        let scope = self.scope(&context.extensions)?;
+        let scope = scope_of(&context.extensions)?;
         self.settled().await;
         let site = self.site(&context, ProgressListener::default());
         let (contexts, arguments) = (self.view().contexts(), request.arguments.unwrap_or_default());
@@ -271,7 +249,7 @@ impl ServerHandler for Handler {
         request: CompleteRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
-        let scope = self.scope(&context.extensions)?;
+        let scope = scope_of(&context.extensions)?;
         self.settled().await;
         let site = self.site(&context, ProgressListener::default());
         let mut params = match serde_json::to_value(request) {
@@ -292,7 +270,7 @@ impl ServerHandler for Handler {
         request: SubscribeRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        let scope = self.scope(&context.extensions)?;
+        let scope = scope_of(&context.extensions)?;
         if !self.setup.is_session {
             return Err(ErrorData::invalid_request("there is nobody to tell without a session", None));
         }
@@ -336,7 +314,7 @@ impl ServerHandler for Handler {
     }
 
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
-        let Ok(scope) = self.scope(&context.extensions) else { return };
+        let Ok(scope) = scope_of(&context.extensions) else { return };
         let (view, peer) = (self.view().clone(), context.peer);
         self.teller.get_or_init(|| {
             AbortOnDropHandle::new(tokio::spawn(async move {
@@ -359,7 +337,7 @@ impl ServerHandler for Handler {
     }
 
     async fn listen(&self, subscription: SubscriptionContext) -> Result<(), ErrorData> {
-        let scope = self.scope(&subscription.request_context().extensions)?;
+        let scope = scope_of(&subscription.request_context().extensions)?;
         let mut changes = Changes::new(self.view().clone(), scope.clone());
         let (accepted, sink) = (subscription.accepted().clone(), subscription.sink());
         let contexts = self.view().contexts();
@@ -405,6 +383,12 @@ impl ServerHandler for Handler {
             }
         }
     }
+}
+
+/// Who sent a message, and what its sender may do.
+fn scope_of(extensions: &Extensions) -> Result<AccessScope, ErrorData> {
+    let scope = call::of_request::<AccessScope>(extensions).cloned();
+    scope.ok_or_else(|| ErrorData::internal_error("nobody knows who is asking", None))
 }
 
 fn cursor(request: Option<PaginatedRequestParams>) -> Option<String> {

@@ -83,7 +83,7 @@ async fn a_trace_tells_every_rule_in_order_and_the_one_that_decides() {
     let trace = Trace::listening();
     let entry = entry_for(Door::Chat, Credential::Key("k"));
     let who = access.identity.identify(Door::Chat, Credential::Key("k"));
-    let scope = access.admit(who, entry, facts, trace.clone()).await.unwrap();
+    let scope = access.admit(who, entry, Some(facts), trace.clone()).await.unwrap();
     scope.model("m", &["m"]).await.unwrap();
     scope.check_call("chat", "t", "s__t").unwrap();
     scope.tool("chat", "t", "s", "{}").await.unwrap();
@@ -116,7 +116,7 @@ async fn only_the_own_names_of_a_model_count() {
     let grants = Grants { models: vec!["small-*".to_owned()], ..Grants::of_scopes(&["chat"]) };
     who.grants = Arc::new(grants.into());
     let entry = entry_for(Door::Chat, Credential::Key("k"));
-    let scope = access.admit(who, entry, facts, Trace::default()).await.unwrap();
+    let scope = access.admit(who, entry, Some(facts), Trace::default()).await.unwrap();
     scope.model("any-alias", &["small-1"]).await.unwrap();
     scope.model("small-alias", &["small-1", "small-2"]).await.unwrap();
     let refusal = scope.model("small-alias", &["small-1", "large"]).await.unwrap_err();

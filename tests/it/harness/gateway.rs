@@ -179,16 +179,26 @@ impl Builder {
 
     /// Writes the files and starts the process, which may fail to come up.
     pub(crate) fn spawn(self) -> Process {
+        self.write_files();
+        Process::spawn(self.command(), self.folder)
+    }
+
+    /// Writes the files that the process reads.
+    pub(crate) fn write_files(&self) {
         std::fs::write(self.folder.path().join("gateway.toml"), &self.config).unwrap();
         std::fs::write(self.folder.path().join("servers_config.json"), self.servers.to_string()).unwrap();
-        Process::spawn(self.command(), self.folder)
     }
 
     /// The command that would be run, without the files.
     pub(crate) fn command(&self) -> Command {
+        self.command_of("serve")
+    }
+
+    /// Another command of the program, with the same surroundings.
+    pub(crate) fn command_of(&self, name: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_witgate"));
         // Nothing of the machine's own settings may leak in: no keys, no proxies, no RUST_LOG.
-        command.arg("serve").current_dir(self.folder.path()).env_clear();
+        command.arg(name).current_dir(self.folder.path()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", self.folder.path());
         if let Some(bundled) = &self.bundled {
             command.env("WITGATE_PLUGINS__BUNDLED", json!(bundled).to_string());
