@@ -1,5 +1,6 @@
 //! Tokens over a day, a month, and ever: what was spent, and when a budget begins anew. All in UTC.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use super::super::grants::BudgetPeriod;
@@ -32,6 +33,30 @@ impl Spent {
         for sum in [&mut self.day_tokens, &mut self.month_tokens, &mut self.ever_tokens] {
             *sum = sum.saturating_add(tokens);
         }
+    }
+
+    /// What has come to it since it was `before`.
+    pub(super) fn since(&self, before: &Self) -> Self {
+        let more = |is_same: bool, now: u64, then: u64| now - if is_same { then.min(now) } else { 0 };
+        Self {
+            day_tokens: more(self.day == before.day, self.day_tokens, before.day_tokens),
+            month_tokens: more(self.month == before.month, self.month_tokens, before.month_tokens),
+            ever_tokens: more(true, self.ever_tokens, before.ever_tokens),
+            ..*self
+        }
+    }
+
+    /// Both together; of a day and a month that are over nothing is kept.
+    pub(super) fn plus(&self, other: &Self) -> Self {
+        let sum = |one: (u64, u64), other: (u64, u64)| match one.0.cmp(&other.0) {
+            Ordering::Less => other,
+            Ordering::Equal => (one.0, one.1.saturating_add(other.1)),
+            Ordering::Greater => one,
+        };
+        let (day, day_tokens) = sum((self.day, self.day_tokens), (other.day, other.day_tokens));
+        let (month, month_tokens) = sum((self.month, self.month_tokens), (other.month, other.month_tokens));
+        let ever_tokens = self.ever_tokens.saturating_add(other.ever_tokens);
+        Self { day, day_tokens, month, month_tokens, ever_tokens }
     }
 
     /// What was spent in the period that `unix_s` lies in.
@@ -103,6 +128,25 @@ mod tests {
         let first_of_february = JANUARY + 3_600 + DAY_S;
         assert_eq!(until_next(BudgetPeriod::Month, first_of_february), Some(Duration::from_secs(28 * DAY_S)));
         assert_eq!(until_next(BudgetPeriod::Ever, JANUARY), None);
+    }
+
+    #[test]
+    fn what_two_spent_adds_up_within_a_period() {
+        let at = |tokens, unix_s| {
+            let mut spent = Spent::default();
+            spent.add(tokens, unix_s);
+            spent
+        };
+        let mut later = at(10, JANUARY);
+        later.add(5, JANUARY + 3_600);
+        let news = later.since(&at(10, JANUARY));
+        assert_eq!((news.day_tokens, news.month_tokens, news.ever_tokens), (5, 5, 5));
+        // The other one has not spent anything today yet, or is a day ahead.
+        let both = at(7, JANUARY).plus(&news);
+        assert_eq!((both.day_tokens, both.month_tokens, both.ever_tokens), (5, 12, 12));
+        let both = at(7, JANUARY + 3_600 + DAY_S).plus(&news);
+        assert_eq!((both.day_tokens, both.month_tokens, both.ever_tokens), (7, 7, 12));
+        assert_eq!(later.since(&later), Spent { day_tokens: 0, month_tokens: 0, ever_tokens: 0, ..later });
     }
 
     #[test]

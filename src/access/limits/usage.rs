@@ -1,7 +1,8 @@
 //! What callers with a budget have spent, over restarts: a small SQLite file that is read once and written behind.
 //!
 //! A change is on the disk a few seconds later, and at the end; a crash loses those seconds and nothing else. The file is
-//! made when there is something to write.
+//! made when there is something to write. Several processes may share it: each adds what was spent through it, so the
+//! sums are those of all, and each has read them when it started.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, Row as SqlRow, TransactionBehavior, params};
 
 use super::budget::Spent;
 use crate::database::{Kind, OpenError};
@@ -77,7 +78,8 @@ struct Shared {
 #[derive(Clone, Copy, Debug, Default)]
 struct Row {
     spent: Spent,
-    is_written: bool,
+    /// How much of it the file knows of.
+    written: Spent,
 }
 
 impl UsageBook {
@@ -112,11 +114,10 @@ impl UsageBook {
     /// Takes down what `principal` has spent by now.
     pub(super) fn note(&self, principal: &str, spent: Spent) {
         let mut rows = self.shared.rows();
-        let row = Row { spent, is_written: false };
         if let Some(known) = rows.get_mut(principal) {
-            *known = row;
+            known.spent = spent;
         } else if rows.len() < MAX_ROWS {
-            rows.insert(principal.to_owned(), row);
+            rows.insert(principal.to_owned(), Row { spent, written: Spent::default() });
         }
     }
 }
@@ -149,14 +150,11 @@ impl Shared {
 
     fn write(&self) {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed: Vec<(String, Spent)> = self
+        let changed: Vec<(String, Row)> = self
             .rows()
-            .iter_mut()
-            .filter(|(_, row)| !row.is_written)
-            .map(|(principal, row)| {
-                row.is_written = true;
-                (principal.clone(), row.spent)
-            })
+            .iter()
+            .filter(|(_, row)| row.spent != row.written)
+            .map(|(principal, row)| (principal.clone(), *row))
             .collect();
         if changed.is_empty() {
             return;
@@ -173,11 +171,12 @@ impl Shared {
                 "token usage could not be written and is kept for the next try: {error}"
             );
             *file = None;
-            let mut rows = self.rows();
-            for (principal, _) in changed {
-                if let Some(row) = rows.get_mut(&principal) {
-                    row.is_written = false;
-                }
+            return;
+        }
+        let mut rows = self.rows();
+        for (principal, now) in changed {
+            if let Some(row) = rows.get_mut(&principal) {
+                row.written = now.spent;
             }
         }
     }
@@ -195,17 +194,21 @@ fn rows(connection: &Connection) -> rusqlite::Result<HashMap<String, Row>> {
     let mut query = connection
         .prepare("SELECT principal, day, day_tokens, month, month_tokens, ever_tokens FROM usage")?;
     let rows = query.query_map([], |row| {
-        let number = |at: usize| row.get::<_, i64>(at).map(|n| u64::try_from(n).unwrap_or_default());
-        let spent = Spent {
-            day: number(1)?,
-            day_tokens: number(2)?,
-            month: number(3)?,
-            month_tokens: number(4)?,
-            ever_tokens: number(5)?,
-        };
-        Ok((row.get(0)?, Row { spent, is_written: true }))
+        let spent = spent_of(row)?;
+        Ok((row.get(0)?, Row { spent, written: spent }))
     })?;
     rows.collect()
+}
+
+fn spent_of(row: &SqlRow<'_>) -> rusqlite::Result<Spent> {
+    let number = |name: &str| row.get::<_, i64>(name).map(|n| u64::try_from(n).unwrap_or_default());
+    Ok(Spent {
+        day: number("day")?,
+        day_tokens: number("day_tokens")?,
+        month: number("month")?,
+        month_tokens: number("month_tokens")?,
+        ever_tokens: number("ever_tokens")?,
+    })
 }
 
 fn create(path: &Path) -> Result<Connection, OpenError> {
@@ -217,14 +220,18 @@ fn create(path: &Path) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
-fn write(connection: &mut Connection, changed: &[(String, Spent)]) -> rusqlite::Result<()> {
+/// Adds what is new to what the file has by now: another process may have written meanwhile.
+fn write(connection: &mut Connection, changed: &[(String, Row)]) -> rusqlite::Result<()> {
     // SQLite knows no larger numbers.
     let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    let transaction = connection.transaction()?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     {
+        let mut select = transaction.prepare_cached("SELECT * FROM usage WHERE principal = ?")?;
         let mut insert =
             transaction.prepare_cached("INSERT OR REPLACE INTO usage VALUES (?, ?, ?, ?, ?, ?)")?;
-        for (principal, spent) in changed {
+        for (principal, row) in changed {
+            let known = select.query_row([principal], spent_of).optional()?.unwrap_or_default();
+            let spent = known.plus(&row.spent.since(&row.written));
             insert.execute(params![
                 principal,
                 number(spent.day),
@@ -271,6 +278,26 @@ mod tests {
         book.flush();
         // As another process, such as the command line, sees it meanwhile.
         assert_eq!(UsageBook::open(&path).unwrap().spent("key:a"), spent(9));
+    }
+
+    #[test]
+    fn what_is_spent_through_two_processes_adds_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("usage.db");
+        let one = UsageBook::open(&path).unwrap();
+        one.note("key:a", spent(100));
+        one.flush();
+        let other = UsageBook::open(&path).unwrap();
+        // Each goes on from what it knows.
+        one.note("key:a", spent(110));
+        other.note("key:a", spent(102));
+        other.note("key:b", spent(1));
+        one.flush();
+        other.flush();
+        one.note("key:a", spent(111));
+        drop((one, other));
+        let book = UsageBook::open(&path).unwrap();
+        assert_eq!((book.spent("key:a"), book.spent("key:b")), (spent(113), spent(1)));
     }
 
     #[test]
