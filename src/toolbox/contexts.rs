@@ -129,7 +129,8 @@ impl Contexts {
     }
 
     /// What fits an argument of a prompt or a resource template: `{"completion": {...}}` for the parameters of
-    /// `completion/complete`. Dropping the future cancels.
+    /// `completion/complete`. It tells of what is in there, so the access chain decides as on getting the prompt with the
+    /// arguments so far, or on reading the resource. Dropping the future cancels.
     ///
     /// # Errors
     /// A refusal, or why there is no answer.
@@ -140,25 +141,40 @@ impl Contexts {
         site: CallSite,
     ) -> Result<Value, CallError> {
         let field = |name: &str| params.get("ref")?.get(name)?.as_str().map(str::to_owned);
-        let (source, action) = if let Some(name) = field("name") {
+        let (source, action, shown) = if let Some(name) = field("name") {
             let prompt = self.find_prompt(scope, &name).await?;
+            let mut begun = params.get("context").and_then(|context| context.get("arguments")).cloned();
+            let begun = begun.get_or_insert_with(|| json!({}));
+            if let Some(argument) = params.get("argument")
+                && let (Some(argument_name), Some(all)) = (argument["name"].as_str(), begun.as_object_mut())
+            {
+                all.insert(argument_name.to_owned(), argument["value"].clone());
+            }
+            let shown = json!({"name": prompt.own_name, "arguments": begun});
             if let Some(reference) = params.get_mut("ref") {
                 reference["name"] = Value::from(prompt.own_name);
             }
-            (prompt.source, GET_PROMPT)
+            (prompt.source, GET_PROMPT, shown)
         } else {
             let uri = field("uri").unwrap_or_default();
             let found = self.sources_of(scope, &uri).await.into_iter().next();
             let (source, _) = found.ok_or_else(|| {
                 ToolError::new(ToolErrorKind::NotFound, format!("there is no resource template `{uri}`"))
             })?;
-            (source, READ_RESOURCE)
+            (source, READ_RESOURCE, json!({ "uri": uri }))
         };
-        scope.check_call(site.via, action, &qualified(source.name(), action))?;
-        if !source.capabilities().completions {
-            return Ok(json!({"completion": {"values": []}}));
-        }
-        Ok(source.complete(params, &context(scope, &site)).await?)
+        let shown = shown.to_string();
+        let record =
+            Record::new(&self.toolbox, scope, ("completion", action, Some(source.name())), &shown, site.via);
+        let context = context(scope, &site);
+        let completed = async {
+            if source.capabilities().completions {
+                source.complete(params, &context).await
+            } else {
+                Ok(json!({"completion": {"values": []}}))
+            }
+        };
+        self.permitted(scope, source.as_ref(), action, &shown, record, completed).await
     }
 
     /// Follows the resource at `uri`.
