@@ -145,12 +145,16 @@ pub(super) fn delete(connection: &Connection, id: UserId, now_ms: u64) -> Result
     Ok(())
 }
 
-/// True where somebody can log in as an admin, other than the user `except`.
+/// True where somebody can log in as an admin and has not lost the scope, other than the user `except`.
 pub(super) fn has_admin(connection: &Connection, except: Option<UserId>) -> Result<bool, AccountError> {
-    let sql =
-        "SELECT EXISTS (SELECT 1 FROM users WHERE role = 'admin' AND NOT disabled AND password IS NOT NULL
-               AND id IS NOT ?1)";
-    Ok(connection.prepare_cached(sql)?.query_row([except], |row| row.get(0))?)
+    let sql = format!("SELECT {COLUMNS} FROM users WHERE role = 'admin' AND id IS NOT ?1");
+    let mut statement = connection.prepare_cached(&sql)?;
+    for admin in statement.query_and_then([except], read)? {
+        if is_able_admin(&admin?.user) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn keep_an_admin(connection: &Connection, without: UserId) -> Result<(), AccountError> {
@@ -158,7 +162,8 @@ fn keep_an_admin(connection: &Connection, without: UserId) -> Result<(), Account
 }
 
 fn is_able_admin(user: &User) -> bool {
-    user.role == Role::Admin && !user.is_disabled && user.has_password
+    let is_able = user.role == Role::Admin && !user.is_disabled && user.has_password;
+    is_able && user.effective_grants().has("admin")
 }
 
 fn read(row: &Row<'_>) -> Result<StoredUser, AccountError> {
