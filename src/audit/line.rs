@@ -71,7 +71,7 @@ pub(super) fn write(
         name: event.subject.name.as_deref().map(|name| redactor.name(name)),
         peer: event.subject.peer,
         via: event.via,
-        target: redactor.name(&event.target),
+        target: redactor.target(&event.target),
         server: event.server.as_deref(),
         arguments,
         result_bytes: event.result_bytes,

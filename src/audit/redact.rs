@@ -72,6 +72,11 @@ impl Redactor {
         shapes::hide_in_name(&self.without_known(text))
     }
 
+    /// What something was done to: a name, or the address of a resource, which may hold a password like any other text.
+    pub(super) fn target(&self, text: &str) -> String {
+        if text.contains("://") || text.contains('?') { self.text(text) } else { self.name(text) }
+    }
+
     /// A text that is no argument, such as a reason.
     pub(super) fn text(&self, text: &str) -> String {
         shapes::hide(&self.without_known(text))
