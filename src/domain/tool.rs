@@ -12,6 +12,9 @@ use serde_json::Value;
 use super::ids::{RequestId, SessionId};
 use super::principal::Principal;
 
+/// The longest message of an error, in bytes: enough for any explanation, and little for a conversation.
+const MAX_MESSAGE_BYTES: usize = 8 * 1024;
+
 /// A tool as its server describes it. `name` is the canonical name in the gateway's registry.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -287,9 +290,14 @@ pub enum ToolErrorKind {
 }
 
 impl ToolError {
-    /// An error of `kind` with its words.
+    /// An error of `kind` with its words, the beginning of them where they are very many: they may be a server's own.
     pub fn new(kind: ToolErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        let mut message = message.into();
+        if message.len() > MAX_MESSAGE_BYTES {
+            message.truncate(message.floor_char_boundary(MAX_MESSAGE_BYTES));
+            message.push_str("... (cut here)");
+        }
+        Self { kind, message }
     }
 
     /// No tool of that name.

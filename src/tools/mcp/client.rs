@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rmcp::model::{
-    ClientCapabilities, ClientConfig, ClientRequest, ErrorCode, Implementation, ListToolsRequest,
+    ClientCapabilities, ClientConfig, ClientRequest, ErrorCode, ErrorData, Implementation, ListToolsRequest,
     PaginatedRequestParams, ProtocolVersion, ResourceUpdatedNotificationParam, ServerNotification,
     ServerResult, SubscriptionFilter,
 };
@@ -31,9 +31,13 @@ use super::lists::Kind;
 use super::notices::{Noticed, Notices};
 use super::server::{Live, Server};
 use crate::domain::ToolDefinition;
+use crate::tools::schema::cut;
 
 /// Most pages of tools read from one server; a server that never stops paging is cut off there.
 const MAX_PAGES: usize = 100;
+
+/// The longest error of a server that is repeated, in bytes.
+const MAX_TOLD_BYTES: usize = 2 * 1024;
 
 /// Pause between a server's notice of change and the new list, in which further notices join it.
 const RELIST_PAUSE: Duration = Duration::from_millis(50);
@@ -273,7 +277,7 @@ pub(super) async fn subscribe(server: &Server, live: &Live) {
 /// An error with its causes, in one line. Addresses are left out: their query may hold a key.
 pub(super) fn sentence(error: &ServiceError) -> String {
     match error {
-        ServiceError::McpError(error) => format!("{} (code {})", error.message, error.code.0),
+        ServiceError::McpError(error) => told(error),
         ServiceError::TransportSend(error) => super::http::sentence(error),
         ServiceError::TransportClosed => "the connection is closed".to_owned(),
         other => causes(other),
@@ -284,7 +288,7 @@ pub(super) fn sentence(error: &ServiceError) -> String {
 pub(super) fn opening_sentence(error: &ClientInitializeError) -> String {
     match error {
         ClientInitializeError::JsonRpcError(error) => {
-            format!("the server refused the handshake: {} (code {})", error.message, error.code.0)
+            format!("the server refused the handshake: {}", told(error))
         }
         ClientInitializeError::TransportError { error, .. } => super::http::sentence(error),
         ClientInitializeError::ConnectionClosed(_) => {
@@ -292,6 +296,11 @@ pub(super) fn opening_sentence(error: &ClientInitializeError) -> String {
         }
         other => causes(other),
     }
+}
+
+/// A server's own words, as many of them as anybody wants to read.
+fn told(error: &ErrorData) -> String {
+    format!("{} (code {})", cut(&error.message, MAX_TOLD_BYTES), error.code.0)
 }
 
 fn causes(error: &(dyn std::error::Error + 'static)) -> String {
