@@ -3,6 +3,7 @@
 //! The transport itself is rmcp's. What this adds: a session belongs to the principal and the endpoint that opened it, and
 //! to everybody else it does not exist; there are only so many; one that nobody uses ends.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -80,15 +81,30 @@ impl Sessions {
         }
     }
 
-    /// The idle session that was not used for the longest time, where a new one has no place otherwise.
-    fn crowded_out(&self) -> Result<Option<SessionId>, SessionsError> {
+    /// The session that gives way where a new one of `principal` has no place otherwise.
+    ///
+    /// Whoever has the most gives way first, idle sessions before others, and of these the one that was not used for the
+    /// longest time. Nobody takes the place of somebody who has less, and one that is in use is taken from those only who
+    /// have more all the same: so nobody can hold all places, or push the others out.
+    fn crowded_out(&self, principal: &str) -> Result<Option<SessionId>, SessionsError> {
         let entries = self.entries();
         if entries.len() < self.most {
             return Ok(None);
         }
-        let idle = entries.iter().filter(|(_, entry)| entry.streams == 0);
-        let oldest = idle.min_by_key(|(_, entry)| entry.last_used).map(|(id, _)| Arc::clone(id));
-        oldest.map(Some).ok_or(SessionsError::Full)
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        for entry in entries.values() {
+            *counts.entry(&entry.owner.principal).or_default() += 1;
+        }
+        let count = |principal: &str| counts.get(principal).copied().unwrap_or(0);
+        let own = count(principal);
+        let gives_way = entries.iter().filter(|(_, entry)| {
+            let theirs = count(&entry.owner.principal);
+            if entry.streams == 0 { theirs >= own } else { theirs > own + 1 }
+        });
+        let first = gives_way.max_by_key(|(_, entry)| {
+            (count(&entry.owner.principal), entry.streams == 0, Reverse(entry.last_used))
+        });
+        first.map(|(id, _)| Some(Arc::clone(id))).ok_or(SessionsError::Full)
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<SessionId, Entry>> {
@@ -141,11 +157,11 @@ impl SessionManager for SessionsOf {
     type Transport = WorkerTransport<LocalSessionWorker>;
 
     async fn create_session(&self) -> Result<(SessionId, Self::Transport), SessionsError> {
-        let crowded_out =
-            self.sessions.crowded_out().inspect_err(|_full| self.is_full.store(true, Ordering::Relaxed))?;
-        if let Some(oldest) = crowded_out {
-            tracing::debug!("an idle session of an MCP client ends: there are as many as there may be");
-            self.sessions.end(&oldest).await;
+        let crowded_out = self.sessions.crowded_out(&self.owner.principal);
+        let crowded_out = crowded_out.inspect_err(|_full| self.is_full.store(true, Ordering::Relaxed))?;
+        if let Some(session) = crowded_out {
+            tracing::debug!("a session of an MCP client ends: there are as many as there may be");
+            self.sessions.end(&session).await;
         }
         let (id, transport) = self.sessions.transports.create_session().await?;
         let entry = Entry { owner: self.owner.clone(), last_used: Instant::now(), streams: 0 };
