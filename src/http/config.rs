@@ -13,8 +13,8 @@ pub struct ServerConfig {
     pub host: String,
     /// TCP port; 0 takes a free one (the log names it). Default 8000. Also `PORT`.
     pub port: u16,
-    /// Host names under which MCP clients and callers without a key may reach the gateway, beside its addresses, loopback names and `host`:
-    /// `tools.example`, `tools.example:8443`, or `*` for any, behind a proxy that checks them. Default none.
+    /// Host names under which MCP clients and callers without a key may reach the gateway, beside its addresses, loopback
+    /// names and `host`: `tools.example`, `tools.example:8443`, or `*` for any, behind a proxy that checks them. Default none.
     pub allowed_hosts: Vec<String>,
     /// Longest time running requests get to finish after a stop signal, in milliseconds. Default 30000.
     pub drain_timeout_ms: u64,

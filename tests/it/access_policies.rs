@@ -6,7 +6,7 @@ use crate::component;
 use crate::harness::{Gateway, Reply, Upstream, ask, call, eventually};
 
 /// Refuses every tool call with 403 "not at night", and has no opinion on anything else.
-const NO_TOOLS: &str = r#"(data (i32.const 2048) "not at night")
+pub(crate) const NO_TOOLS: &str = r#"(data (i32.const 2048) "not at night")
     (func (export "witgate:plugin/auth@0.1.0#authorize") (param $in i32) (result i32)
         (if (i32.eq (i32.load8_u offset=8 (local.get $in)) (i32.const 2))
             (then

@@ -2,9 +2,11 @@
 //! schemas. Each must lead nowhere, and the gateway must serve on.
 
 mod arguments;
+mod doors;
 mod leaks;
 mod names;
 mod pages;
+mod servers;
 pub(crate) mod tokens;
 
 use serde_json::json;

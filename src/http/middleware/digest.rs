@@ -22,6 +22,9 @@ use crate::http::error::ApiError;
 use crate::http::extract;
 use crate::http::state::App;
 
+/// The largest body of a request that has no use for one, in bytes.
+const MAX_UNREAD_BYTES: usize = 64 * 1024;
+
 /// The header's name.
 const CONTENT_DIGEST: &str = "content-digest";
 
@@ -56,7 +59,8 @@ pub(in crate::http) async fn check(
     }
     // Handlers of these methods take no look at the body.
     let (parts, body) = request.into_parts();
-    let body = extract::read_whole(&app, &parts.headers, body).await?;
+    // Nobody knows yet who is asking, so it must not take much room.
+    let body = extract::read_at_most(&app, &parts.headers, body, MAX_UNREAD_BYTES).await?;
     Ok(next.run(Request::from_parts(parts, Body::from(body))).await)
 }
 
