@@ -136,6 +136,7 @@ pub struct Access {
     limits: DefaultLimits,
     meter: Meter,
     audit: AuditLog,
+    issuers: Vec<IssuerConfig>,
 }
 
 /// A request that wants to come in.
@@ -164,7 +165,24 @@ impl Access {
         let identity =
             Identity::new(config.chat, &config.anonymous_scopes, static_key).with_issuers(&config.issuers);
         let meter = Meter::new(Arc::new(SystemClock::new()), None);
-        Self { identity, policies, limits: config.limits.clone(), meter, audit: AuditLog::none() }
+        let (limits, issuers) = (config.limits.clone(), config.issuers.clone());
+        Self { identity, policies, limits, meter, audit: AuditLog::none(), issuers }
+    }
+
+    /// The outside issuers whose tokens are taken.
+    #[must_use]
+    pub fn issuers(&self) -> &[IssuerConfig] {
+        &self.issuers
+    }
+
+    /// What a client may ask the issuers for that gives it tools and makes it no admin, in their words and without
+    /// repetition.
+    #[must_use]
+    pub fn scopes_for_tools(&self) -> Vec<&str> {
+        let mut scopes: Vec<&str> = self.issuers.iter().flat_map(IssuerConfig::scopes_for_tools).collect();
+        scopes.sort_unstable();
+        scopes.dedup();
+        scopes
     }
 
     /// Takes the keys and tokens of `accounts` too.

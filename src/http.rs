@@ -6,6 +6,7 @@
 
 mod caller;
 mod config;
+mod discovery;
 mod doors;
 mod error;
 mod extract;
@@ -32,7 +33,7 @@ mod tool_events;
 mod tools_api;
 mod users;
 
-pub use config::{CorsConfig, LimitsConfig, ServerConfig};
+pub use config::{CorsConfig, LimitsConfig, PublicUrl, ServerConfig};
 pub use doors::door_of;
 pub use health::{Component, Health, Readiness};
 pub use middleware::cors::CorsError;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use url::Url;
 
 /// `[server]`: where to listen and how to stop.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -16,6 +17,9 @@ pub struct ServerConfig {
     /// Host names under which MCP clients and callers without a key may reach the gateway, beside its addresses, loopback
     /// names and `host`: `tools.example`, `tools.example:8443`, or `*` for any, behind a proxy that checks them. Default none.
     pub allowed_hosts: Vec<String>,
+    /// The address under which clients know the gateway, for those that ask where to get tokens for it:
+    /// `https://tools.example`. Default none: `http://` and the `Host` of the request.
+    pub public_url: PublicUrl,
     /// Longest time running requests get to finish after a stop signal, in milliseconds. Default 30000.
     pub drain_timeout_ms: u64,
     /// Silence on a stream after which a keep-alive comment is sent, in milliseconds. Default 10000.
@@ -30,6 +34,7 @@ impl Default for ServerConfig {
             host: "127.0.0.1".to_owned(),
             port: 8000,
             allowed_hosts: Vec::new(),
+            public_url: PublicUrl::default(),
             drain_timeout_ms: 30_000,
             keep_alive_ms: 10_000,
             tools_wait_ms: 3_000,
@@ -45,6 +50,37 @@ impl ServerConfig {
     /// At least one millisecond: a zero would make every stream busy with comments.
     pub(super) fn keep_alive(&self) -> Duration {
         Duration::from_millis(self.keep_alive_ms.max(1))
+    }
+}
+
+/// An address of the web, or none: without query and fragment, without a slash at its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct PublicUrl(String);
+
+impl PublicUrl {
+    /// The address, if there is one.
+    #[must_use]
+    pub fn get(&self) -> Option<&str> {
+        Some(self.0.as_str()).filter(|url| !url.is_empty())
+    }
+}
+
+impl TryFrom<String> for PublicUrl {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        let url = Url::parse(&text).map_err(|error| format!("`{text}` is no address: {error}"))?;
+        let is_plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+        if !is_plain || url.password().is_some() || !matches!(url.scheme(), "http" | "https") {
+            return Err(
+                "it has to be like https://tools.example, without user, query and fragment".to_owned()
+            );
+        }
+        Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
     }
 }
 

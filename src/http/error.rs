@@ -38,6 +38,8 @@ struct Failure {
     code: Option<Cow<'static, str>>,
     retry_after: Option<Duration>,
     upstream_error: Option<Bytes>,
+    /// What a 401 says of the way to a token, for `WWW-Authenticate`.
+    hint: Option<String>,
     /// Tools have run: the client must not send the request again by itself.
     do_not_retry: bool,
     /// The connection cannot or shall not be used again.
@@ -54,9 +56,18 @@ impl ApiError {
             code: None,
             retry_after: None,
             upstream_error: None,
+            hint: None,
             do_not_retry: false,
             close: false,
         }))
+    }
+
+    /// With the way to a token, should it be missing: parameters of `WWW-Authenticate`.
+    pub(super) fn with_hint(mut self, hint: impl FnOnce() -> Option<String>) -> Self {
+        if self.0.status == StatusCode::UNAUTHORIZED {
+            self.0.hint = hint();
+        }
+        self
     }
 
     fn with_code(mut self, code: &'static str) -> Self {
@@ -257,7 +268,11 @@ impl ApiError {
     fn write_headers(&self, headers: &mut HeaderMap) {
         let failure = &*self.0;
         if failure.status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"witgate\""));
+            let challenge = HeaderValue::from_static("Bearer realm=\"witgate\"");
+            let hinted = failure.hint.as_ref().and_then(|hint| {
+                HeaderValue::try_from(format!("Bearer realm=\"witgate\"{}, {hint}", invalid(failure))).ok()
+            });
+            headers.insert(header::WWW_AUTHENTICATE, hinted.unwrap_or(challenge));
         }
         if let Some(wait) = failure.retry_after {
             let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
@@ -268,6 +283,11 @@ impl ApiError {
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }
     }
+}
+
+/// What RFC 6750 says of a credential that was presented and is not good.
+fn invalid(failure: &Failure) -> &'static str {
+    if failure.code.as_deref() == Some("missing_api_key") { "" } else { ", error=\"invalid_token\"" }
 }
 
 fn object_of(json: &[u8]) -> Option<Map<String, Value>> {
@@ -377,6 +397,7 @@ impl From<ModelError> for ApiError {
             code: error.code.map(Cow::Owned),
             retry_after: error.retry_after,
             upstream_error: error.upstream_error,
+            hint: None,
             do_not_retry: false,
             close: false,
         }))

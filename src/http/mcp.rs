@@ -15,11 +15,11 @@ use axum::response::Response;
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
 
-use super::caller;
 use super::error::ApiError;
 use super::extract::{self, PathId};
 use super::rebinding;
 use super::state::App;
+use super::{caller, discovery};
 use crate::access::{AccessScope, Door};
 
 /// An MCP server that speaks streamable HTTP.
@@ -77,7 +77,8 @@ impl FromRequestParts<App> for McpCaller {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         rebinding::check(parts, app.server(), app.cors_config())?;
-        Box::pin(caller::enter(parts, app, Door::Mcp)).await.map(Self)
+        let entered = Box::pin(caller::enter(parts, app, Door::Mcp)).await;
+        entered.map(Self).map_err(|refusal| refusal.with_hint(|| discovery::hint(parts, app)))
     }
 }
 

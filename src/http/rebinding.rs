@@ -21,11 +21,7 @@ use super::error::ApiError;
 /// # Errors
 /// 400 for a `Host` that is missing or none, 403 for one or an `Origin` that is not allowed.
 pub(super) fn check(parts: &Parts, server: &ServerConfig, cors: &CorsConfig) -> Result<(), ApiError> {
-    let host = authority(parts)?;
-    if !is_allowed_host(&host, server) {
-        tracing::warn!(host = host.as_str(), "refused a request to a host that is not allowed");
-        return Err(ApiError::host_not_allowed());
-    }
+    let host = allowed_authority(parts, server)?;
     let mut origins = parts.headers.get_all(header::ORIGIN).iter();
     let Some(origin) = origins.next() else { return Ok(()) };
     let is_allowed = match (origin.to_str(), origins.next()) {
@@ -62,6 +58,25 @@ pub(super) fn foreign_page(parts: &Parts, server: &ServerConfig, cors: &CorsConf
 fn is_for_this_machine(server: &ServerConfig) -> bool {
     let host = plain(&server.host);
     is_loopback_name(&host) || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+/// The host and port the request says it goes to, of those that no page of a stranger can claim.
+///
+/// # Errors
+/// As of [`check`], for the `Host`.
+pub(super) fn host(parts: &Parts, server: &ServerConfig) -> Result<String, ApiError> {
+    let authority = allowed_authority(parts, server)?;
+    let host = authority.host();
+    Ok(authority.port_u16().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+}
+
+fn allowed_authority(parts: &Parts, server: &ServerConfig) -> Result<Authority, ApiError> {
+    let host = authority(parts)?;
+    if is_allowed_host(&host, server) {
+        return Ok(host);
+    }
+    tracing::warn!(host = host.as_str(), "refused a request to a host that is not allowed");
+    Err(ApiError::host_not_allowed())
 }
 
 /// Where the request says it goes: the one `Host` header, or what HTTP/2 has instead.

@@ -8,7 +8,9 @@ use axum::routing::{get, post};
 use super::error::ApiError;
 use super::middleware::{admission, digest, errors, observe, panic};
 use super::state::App;
-use super::{health, keys, login, mcp, metrics, openai, openapi, plugins, simple_chat, tools_api, users};
+use super::{
+    discovery, health, keys, login, mcp, metrics, openai, openapi, plugins, simple_chat, tools_api, users,
+};
 
 /// The whole API over `app`.
 pub fn router(app: &App) -> Router {
@@ -44,6 +46,10 @@ pub fn router(app: &App) -> Router {
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(metrics::scrape))
+        .route("/.well-known/oauth-protected-resource", get(discovery::metadata))
+        .route("/.well-known/oauth-protected-resource/mcp", get(discovery::metadata))
+        .route("/.well-known/oauth-protected-resource/mcp/{server}", get(discovery::metadata))
+        .route("/.well-known/oauth-protected-resource/api/v1/mcp", get(discovery::metadata))
         .route("/docs", get(openapi::docs::page))
         .route("/docs/{file}", get(openapi::docs::file))
         .merge(work)

@@ -1,5 +1,6 @@
 //! Tokens of outside issuers over HTTP: what is taken, and all that is not.
 
+mod discovery;
 mod issuer;
 
 use ring::hmac;

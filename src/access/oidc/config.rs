@@ -77,6 +77,16 @@ impl TryFrom<Written> for IssuerConfig {
 }
 
 impl IssuerConfig {
+    /// The scopes of OAuth that give tools here and make nobody an admin. Roles are none: nobody can ask for them.
+    pub(in crate::access) fn scopes_for_tools(&self) -> impl Iterator<Item = &str> {
+        let are_scopes = self.scopes_claims.iter().any(|claim| SCOPES_CLAIMS.contains(&claim.as_str()));
+        let gives_tools = |ours: &[String]| {
+            ours.iter().any(|scope| scope.starts_with("tools:")) && !ours.iter().any(|scope| scope == "admin")
+        };
+        let words = self.scope_map.iter().filter(move |(_, ours)| are_scopes && gives_tools(ours));
+        words.map(|(word, _)| word.as_str())
+    }
+
     fn checked(written: Written) -> Result<Self, String> {
         let is_name_letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if written.name.is_empty() || written.name.len() > 64 || !written.name.chars().all(is_name_letter) {

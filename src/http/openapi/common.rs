@@ -121,7 +121,7 @@ fn place(path: &str) -> Place {
     match path {
         "/" | "/healthz" | "/readyz" => Place::Open,
         "/openapi.json" => Place::Asking,
-        _ if within("/docs") => Place::Open,
+        _ if within("/docs") || within("/.well-known") => Place::Open,
         _ if within("/chat") => Place::Chat,
         _ if within("/v1") => Place::OpenAi,
         "/mcp" | "/mcp/{server}" | "/api/v1/mcp" => Place::Mcp,

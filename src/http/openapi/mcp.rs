@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::http::discovery::WELL_KNOWN;
+
 /// Path, what is there, and what stands before its operations' ids.
 const MOUNTS: [(&str, &str, &str); 3] = [
     ("/mcp", "all tools", "mcp"),
@@ -22,7 +24,48 @@ pub(super) fn add(document: &mut Value) {
             document["paths"][path][method] =
                 operation(path, method, what, &format!("{id}{suffix}"), description);
         }
+        document["paths"][format!("{WELL_KNOWN}{path}")]["get"] =
+            metadata(path, what, &format!("{id}Metadata"));
     }
+    document["paths"][WELL_KNOWN]["get"] = metadata("", "all of the gateway", "metadata");
+}
+
+/// Where clients learn who gives out tokens for what is at `path`.
+fn metadata(path: &str, what: &str, id: &str) -> Value {
+    let text = json!({"type": "string"});
+    let texts = json!({"type": "array", "items": {"type": "string"}});
+    let error = |description: &str| {
+        let schema = json!({"$ref": "#/components/schemas/ErrorDetail"});
+        json!({"description": description, "content": {"application/json": {"schema": schema}}})
+    };
+    let mut operation = json!({
+        "operationId": id,
+        "tags": ["mcp"],
+        "summary": "Who gives out tokens",
+        "description": format!("For {what}: the outside issuers and their scopes (RFC 9728). Asks nobody who it is."),
+        "responses": {
+            "200": {"description": "the metadata", "content": {"application/json": {"schema": {
+                "type": "object",
+                "required": ["resource", "authorization_servers", "bearer_methods_supported"],
+                "properties": {
+                    "resource": text, "resource_name": text, "authorization_servers": texts,
+                    "scopes_supported": texts, "bearer_methods_supported": texts,
+                },
+            }}}},
+            "400": error("There is no valid `Host`"),
+            "403": error("The host is none of the gateway's"),
+            "404": error("There is no outside issuer"),
+        },
+    });
+    if path.contains("{server}") {
+        operation["parameters"] = server_parameter();
+    }
+    operation
+}
+
+fn server_parameter() -> Value {
+    let description = "the name of an MCP server or plugin";
+    json!([{"name": "server", "in": "path", "required": true, "description": description, "schema": {"type": "string"}}])
 }
 
 fn operation(path: &str, method: &str, what: &str, id: &str, description: &str) -> Value {
@@ -44,8 +87,7 @@ fn operation(path: &str, method: &str, what: &str, id: &str, description: &str) 
         },
     });
     if path.contains("{server}") {
-        let description = "the name of an MCP server or plugin";
-        operation["parameters"] = json!([{"name": "server", "in": "path", "required": true, "description": description, "schema": {"type": "string"}}]);
+        operation["parameters"] = server_parameter();
     }
     if method == "post" {
         operation["requestBody"] =
