@@ -40,6 +40,16 @@ const ERRORS: [(u16, &str); 10] = [
     (503, "The gateway is busy, stopping, or misses a part that has to be there: see `retry-after`"),
 ];
 
+/// What callers with limits are told with every response: name, what it says, its type.
+const RATE_HEADERS: [(&str, &str, &str); 6] = [
+    ("x-ratelimit-limit-requests", "Requests in a minute, where they are limited", "integer"),
+    ("x-ratelimit-remaining-requests", "Requests that are left", "integer"),
+    ("x-ratelimit-reset-requests", "How long until all requests are there again: `8.64s`", "string"),
+    ("x-ratelimit-limit-tokens", "Tokens in a minute, where they are limited", "integer"),
+    ("x-ratelimit-remaining-tokens", "Tokens that are left", "integer"),
+    ("x-ratelimit-reset-tokens", "How long until all tokens are there again: `6m0s`", "string"),
+];
+
 /// Adds to every operation of `document` what its description leaves out.
 pub(super) fn complete(document: &mut Value) {
     document["components"]["securitySchemes"] = json!({
@@ -53,21 +63,22 @@ pub(super) fn complete(document: &mut Value) {
             "description": "An API key, under `/api/v1` only: addresses end up in logs and histories",
         },
     });
+    let header = |text: &str, kind: &str| json!({"description": text, "schema": {"type": kind}});
+    document["components"]["headers"] =
+        RATE_HEADERS.iter().map(|(name, text, kind)| ((*name).to_owned(), header(text, kind))).collect();
     let mut responses = Map::new();
     for (status, description) in ERRORS {
         for (prefix, schema) in [("Detail", "ErrorDetail"), ("OpenAi", "OpenAiError")] {
             let body = json!({"$ref": format!("#/components/schemas/{schema}")});
             let mut response =
                 json!({"description": description, "content": {"application/json": {"schema": body}}});
-            let header = |text: &str, kind: &str| json!({"description": text, "schema": {"type": kind}});
+            tell_rates(&mut response);
             match status {
-                401 => {
-                    response["headers"] =
-                        json!({"www-authenticate": header("How to authenticate", "string")});
-                }
+                401 => response["headers"]["www-authenticate"] = header("How to authenticate", "string"),
                 429 | 503 => {
-                    response["headers"] =
-                        json!({"retry-after": header("When to try again, in seconds", "integer")});
+                    let (seconds, ms) = ("When to try again, in seconds", "The same in milliseconds");
+                    response["headers"]["retry-after"] = header(seconds, "integer");
+                    response["headers"]["retry-after-ms"] = header(ms, "integer");
                 }
                 _ => {}
             }
@@ -101,6 +112,10 @@ pub(super) fn add_to(operation: &mut Value, path: &str) {
     let has_body = operation.get("requestBody").is_some();
     let prefix = if place == Place::OpenAi { "OpenAi" } else { "Detail" };
     let Some(responses) = operation["responses"].as_object_mut() else { return };
+    // A login asks for no credential, so nobody is counted.
+    if place != Place::Login {
+        responses.values_mut().filter(|response| response.get("$ref").is_none()).for_each(tell_rates);
+    }
     for (status, _) in ERRORS {
         if place == Place::Mcp && status < 429 && status != 401 {
             continue;
@@ -113,6 +128,13 @@ pub(super) fn add_to(operation: &mut Value, path: &str) {
     // Sent before anything of the request is known, without a body.
     responses.entry("431").or_insert_with(|| json!({"description": "The head of the request is too large"}));
     responses.sort_keys();
+}
+
+/// Adds to a response what callers with limits are told.
+fn tell_rates(response: &mut Value) {
+    for (name, ..) in RATE_HEADERS {
+        response["headers"][name] = json!({"$ref": format!("#/components/headers/{name}")});
+    }
 }
 
 fn place(path: &str) -> Place {

@@ -60,6 +60,26 @@ fn operations_are_whole() {
 }
 
 #[test]
+fn callers_with_limits_are_told_of_them() {
+    let response = |place: &str, status: &str| {
+        let (_, operation) = operations(&STATIC).into_iter().find(|(known, _)| known == place).unwrap();
+        let response = &operation["responses"][status];
+        let shared = response["$ref"].as_str().map(|shared| STATIC.pointer(&shared[1..]).unwrap());
+        shared.unwrap_or(response).clone()
+    };
+    let tells = |response: Value, header: &str| response["headers"].get(header).is_some();
+    for place in ["POST /v1/chat/completions", "POST /mcp", "GET /metrics", "POST /api/v1/mcp/tools/call"] {
+        for status in ["200", "401", "429"] {
+            assert!(tells(response(place, status), "x-ratelimit-remaining-requests"), "{place} {status}");
+        }
+        assert!(tells(response(place, "429"), "retry-after-ms"), "{place}");
+    }
+    for place in ["GET /healthz", "POST /api/v1/login/access-token"] {
+        assert!(!tells(response(place, "200"), "x-ratelimit-remaining-requests"), "{place}");
+    }
+}
+
+#[test]
 fn references_lead_somewhere() {
     let mut pending = vec![&*STATIC];
     let mut seen = 0;
