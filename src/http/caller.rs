@@ -207,7 +207,11 @@ async fn ask(parts: &Parts, app: &App, door: Door) -> Result<AccessScope, Access
     let entry = Entry { request_id, door, credential, peer: peer(parts), trace_id, foreign_page, rate_slot };
     let scope = app.access().enter(entry, || facts(parts)).await?;
     if let Some(page) = page.filter(|_| scope.principal().kind == PrincipalKind::Anonymous) {
-        tracing::info!(page, "a web page that nobody vouches for gets no tools: see cors.allow_origins");
+        tracing::info!(
+            page,
+            "what may be a web page that nobody vouches for gets no tools: name it in cors.allow_origins, or a name of this \
+             gateway in server.allowed_hosts"
+        );
     }
     tracing::Span::current().record("principal", scope.principal().id.as_str());
     Ok(scope)

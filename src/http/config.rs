@@ -64,6 +64,12 @@ impl PublicUrl {
     pub fn get(&self) -> Option<&str> {
         Some(self.0.as_str()).filter(|url| !url.is_empty())
     }
+
+    /// Its host, and its port where it says one.
+    #[must_use]
+    pub fn authority(&self) -> Option<&str> {
+        self.0.split_once("://")?.1.split('/').next()
+    }
 }
 
 impl TryFrom<String> for PublicUrl {

@@ -3,7 +3,7 @@
 //!
 //! A browser tells a page's own address in `Host` and `Origin`. A page can make its name resolve to any address, but it
 //! cannot make the browser tell another name: so a `Host` that is an address, a loopback name or one the operator has named
-//! is fine, every other is not. Programs send no `Origin`; one that is there must be of this host, of this machine, or
+//! (`server.allowed_hosts`, `server.public_url`) is fine, every other is not. Programs send no `Origin`; one that is there must be of this host, of this machine, or
 //! named in `cors.allow_origins`, where `*` names nobody.
 
 use std::net::IpAddr;
@@ -38,7 +38,8 @@ pub(super) fn check(parts: &Parts, server: &ServerConfig, cors: &CorsConfig) -> 
 /// The page of a stranger that may have sent the request: its origin, or the name it gave this machine.
 ///
 /// Programs may call a gateway that others can reach by whatever name; what a page sends to it has an `Origin`. One that
-/// only this machine can reach is called by no name but a page's own.
+/// only this machine can reach is called by no name but a page's own, and by those that containers have for the machine
+/// they run on (`host.docker.internal`), which nobody can own.
 pub(super) fn foreign_page(parts: &Parts, server: &ServerConfig, cors: &CorsConfig) -> Option<String> {
     let origin = parts.headers.get(header::ORIGIN);
     if origin.is_none() && !is_for_this_machine(server) {
@@ -46,7 +47,9 @@ pub(super) fn foreign_page(parts: &Parts, server: &ServerConfig, cors: &CorsConf
     }
     let host = authority(parts).ok()?;
     let is_foreign_host = !is_allowed_host(&host, server);
-    let Some(origin) = origin else { return is_foreign_host.then(|| host.to_string()) };
+    let Some(origin) = origin else {
+        return (is_foreign_host && !is_internal_name(&host)).then(|| host.to_string());
+    };
     let is_single = parts.headers.get_all(header::ORIGIN).iter().count() == 1;
     let text = origin.to_str().unwrap_or_default();
     let is_named = is_named_origin(text, cors);
@@ -95,7 +98,8 @@ fn is_allowed_host(authority: &Authority, server: &ServerConfig) -> bool {
     if is_address(&host) || is_loopback_name(&host) || host == plain(&server.host) {
         return true;
     }
-    server.allowed_hosts.iter().any(|allowed| {
+    let allowed_hosts = server.allowed_hosts.iter().map(String::as_str);
+    allowed_hosts.chain(server.public_url.authority()).any(|allowed| {
         let Ok(allowed) = allowed.parse::<Authority>() else { return allowed == "*" };
         let is_port = allowed.port_u16().is_none_or(|port| authority.port_u16() == Some(port));
         allowed == "*" || (plain(allowed.host()) == host && is_port)
@@ -137,6 +141,11 @@ fn plain(host: &str) -> String {
 
 fn is_address(host: &str) -> bool {
     host.parse::<IpAddr>().is_ok()
+}
+
+/// Whether it is below the top-level domain that is for private use only.
+fn is_internal_name(authority: &Authority) -> bool {
+    plain(authority.host()).ends_with(".internal")
 }
 
 fn is_loopback_name(host: &str) -> bool {
@@ -226,6 +235,7 @@ mod tests {
         };
         for (host, origin, listens) in [
             ("localhost:8000", None, "127.0.0.1"),
+            ("host.docker.internal:8000", None, "127.0.0.1"),
             ("[::1]:8000", Some("http://localhost:3000"), "[::1]"),
             ("localhost:8000", Some("https://chat.example"), "127.0.0.1"),
             ("gateway:8000", None, "0.0.0.0"),
@@ -239,6 +249,7 @@ mod tests {
             ("evil.example:8000", None, "localhost", "evil.example:8000"),
             ("localhost:8000", Some("http://evil.example"), "127.0.0.1", "http://evil.example"),
             ("localhost:8000", Some("null"), "127.0.0.1", "null"),
+            ("a.internal", Some("http://a.internal"), "127.0.0.1", "http://a.internal"),
             ("evil.example", Some("http://evil.example"), "0.0.0.0", "http://evil.example"),
         ] {
             assert_eq!(page(host, origin, listens).as_deref(), Some(name), "{host} {origin:?}");

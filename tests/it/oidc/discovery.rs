@@ -81,7 +81,7 @@ async fn nobody_makes_the_gateway_name_other_places() {
     let challenge = refused(&gateway, "/mcp/a%22,%20b=%22", &forwarded).await;
     assert!(!challenge.contains("evil") && challenge.contains("/mcp/a%22,%20b=%22\""), "{challenge}");
 
-    let known = "[server]\nallowed_hosts = [\"tools.example\"]\npublic_url = \"https://tools.example/gw/\"\n";
+    let known = "[server]\npublic_url = \"https://tools.example/gw/\"\n";
     let gateway = builder(&issuer, "").config(known).start().await;
     for host in ["tools.example", "evil.example", "127.0.0.1"] {
         let told = document(&gateway, "/mcp/sqlite", host).await.expect(200);
