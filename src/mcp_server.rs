@@ -4,6 +4,7 @@
 //! protocol (the only user of rmcp's server) over streamable HTTP, mounted by `http`, and over standard input and output.
 //! It decides nothing about who is asking: [`crate::access`] does, for each request and each message.
 
+mod batch;
 #[expect(
     deprecated,
     reason = "log messages are deprecated, and what clients of all but the newest version know"

@@ -223,6 +223,19 @@ impl AccessScope {
         decided
     }
 
+    /// Counts a request more: one message of several that came at once.
+    ///
+    /// # Errors
+    /// When there have been too many. The refusal has been written down.
+    pub fn take_request(&self) -> Result<(), AccessError> {
+        let Some(rates) = &self.0.rates else { return Ok(()) };
+        rates.take_request().map_err(|reached| {
+            let error = AccessError::from(reached);
+            self.record(self.0.door.via(), &error.rule(), "request", None, &error);
+            error
+        })
+    }
+
     /// A place for a streamed response, to be kept as long as the response lives.
     ///
     /// # Errors

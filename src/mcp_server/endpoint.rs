@@ -20,7 +20,7 @@ use super::call::RequestStream;
 use super::handler::{Handler, Setup};
 use super::sessions::{Owner, SessionsOf};
 use super::view::View;
-use super::{McpServer, places};
+use super::{McpServer, batch, places};
 use crate::access::{AccessError, AccessScope, LimitReached};
 
 /// What is sent back.
@@ -41,15 +41,28 @@ const NONE: serde_json::Value = serde_json::Value::Null;
 /// What can be told of a message before it is understood.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Glimpse {
+pub(super) struct Glimpse {
     /// Empty where there is none, as in answers of clients.
-    method: String,
-    id: serde_json::Value,
+    pub(super) method: String,
+    pub(super) id: serde_json::Value,
 }
 
 impl McpServer {
     /// Answers `request` of the caller of `scope` at the endpoint of `server`, or of all of them.
     pub async fn answer(
+        &self,
+        scope: AccessScope,
+        server: Option<&str>,
+        request: Request<Bytes>,
+    ) -> McpResponse {
+        if batch::is_one(&request) {
+            return Box::pin(batch::answer(self, scope, server, request)).await;
+        }
+        self.answer_one(scope, server, request).await
+    }
+
+    /// [`Self::answer`] for what is one message at most.
+    pub(super) async fn answer_one(
         &self,
         scope: AccessScope,
         server: Option<&str>,
@@ -147,10 +160,10 @@ impl McpServer {
 }
 
 /// What can be told of the message in `body`, or the refusal of what is none.
-fn glimpse_of(body: &[u8]) -> Result<Glimpse, McpResponse> {
+pub(super) fn glimpse_of(body: &[u8]) -> Result<Glimpse, McpResponse> {
     serde_json::from_slice(body).map_err(|problem| {
         if problem.is_data() {
-            let message = "the body is not one JSON-RPC message: an object (batches are not taken)";
+            let message = "the body is not one JSON-RPC message: an object (versions up to 2025-03-26 may send batches)";
             return error(StatusCode::BAD_REQUEST, -32600, message, &NONE);
         }
         let message = format!("the body is not JSON: {problem}");
@@ -210,7 +223,7 @@ fn missing_scope(id: &serde_json::Value) -> McpResponse {
 }
 
 /// For callers who have as many open streams as they may.
-fn limit_reached(refusal: &AccessError, id: &serde_json::Value) -> McpResponse {
+pub(super) fn limit_reached(refusal: &AccessError, id: &serde_json::Value) -> McpResponse {
     let mut response = error(StatusCode::TOO_MANY_REQUESTS, -32000, &refusal.to_string(), id);
     if let AccessError::LimitReached(LimitReached { retry_after: Some(wait), .. }) = refusal {
         let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
@@ -237,11 +250,23 @@ fn essence(entry: &str) -> &str {
 }
 
 /// An error of the protocol about the request `id`, or about none.
-fn error(status: StatusCode, code: i32, message: &str, id: &serde_json::Value) -> McpResponse {
+pub(super) fn error(status: StatusCode, code: i32, message: &str, id: &serde_json::Value) -> McpResponse {
     let error = ErrorData::new(rmcp::model::ErrorCode(code), message.to_owned(), None);
-    let body = json!({"jsonrpc": "2.0", "id": id, "error": error}).to_string();
-    let mut response = Response::new(Full::new(Bytes::from(body)).boxed());
+    let mut response = answered(&json!({"jsonrpc": "2.0", "id": id, "error": error}));
     *response.status_mut() = status;
+    response
+}
+
+/// 200 with JSON.
+pub(super) fn answered(answer: &serde_json::Value) -> McpResponse {
+    let mut response = Response::new(Full::new(Bytes::from(answer.to_string())).boxed());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// 202: there is nothing to answer.
+pub(super) fn accepted() -> McpResponse {
+    let mut response = Response::new(Full::default().boxed());
+    *response.status_mut() = StatusCode::ACCEPTED;
     response
 }
