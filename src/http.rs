@@ -31,6 +31,7 @@ mod state;
 mod tests;
 mod tool_events;
 mod tools_api;
+mod upload;
 mod users;
 
 pub use config::{CorsConfig, LimitsConfig, PublicUrl, ServerConfig};

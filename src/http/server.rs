@@ -19,7 +19,6 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -33,6 +32,7 @@ use tower::Service;
 use super::config::{LimitsConfig, ServerConfig};
 use super::router::router;
 use super::state::App;
+use super::upload::Upload;
 
 /// Pause after a failed accept: out of file descriptors, most likely, which only time cures.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -210,7 +210,10 @@ impl Connections {
             tracing::debug!(%peer, %error, "TCP_NODELAY could not be set");
         }
         let activity = Arc::new(Activity::default());
-        let service = service_fn(|request| answer(self.router.clone(), request, peer, Arc::clone(&activity)));
+        let service = service_fn(|request| {
+            let request = Upload::of(request, &self.tasks);
+            answer(self.router.clone(), request, peer, Arc::clone(&activity))
+        });
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
         let mut check = pin!(tokio::time::sleep(self.patience));
         let mut seen = 0;
@@ -267,7 +270,7 @@ fn builder(limits: &LimitsConfig) -> Builder<TokioExecutor> {
 
 async fn answer(
     mut router: Router,
-    mut request: hyper::Request<Incoming>,
+    mut request: hyper::Request<Upload>,
     peer: SocketAddr,
     activity: Arc<Activity>,
 ) -> Result<hyper::Response<ActiveBody>, Infallible> {

@@ -225,7 +225,7 @@ impl SlowModel {
     pub(super) async fn wait_running(&self, count: usize) {
         let mut running = self.running.subscribe();
         let wait = running.wait_for(|running| *running == count);
-        tokio::time::timeout(Duration::from_secs(10), wait).await.expect("in time").unwrap();
+        tokio::time::timeout(Duration::from_secs(60), wait).await.expect("in time").unwrap();
     }
 
     fn enter(&self) -> Running {
