@@ -49,12 +49,13 @@ fn with(mut claims: Value, name: &str, value: Value) -> Value {
 
 #[tokio::test]
 async fn tokens_of_every_algorithm_are_taken() {
-    let issuer = Issuer::start(&[Key::Rsa, Key::P256, Key::Ed25519]);
-    let all = "algorithms = [\"RS256\", \"RS384\", \"RS512\", \"PS256\", \"PS384\", \"PS512\", \"ES256\", \"EdDSA\"]";
+    let issuer = Issuer::start(&[Key::Rsa, Key::P256, Key::P384, Key::Ed25519]);
+    let names = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
+    let all = &format!("algorithms = {}", json!(names));
     let upstream = Upstream::start();
     let gateway = builder(&issuer, all).upstream(&upstream).start().await;
     assert_eq!(issuer.fetches(), 0, "nobody is asked before there is a token");
-    for key in [Key::Rsa, Key::P256, Key::Ed25519] {
+    for key in [Key::Rsa, Key::P256, Key::P384, Key::Ed25519] {
         let token = issuer.good(key);
         get(&gateway, &token, MODELS).await.expect(200);
         assert!(
@@ -71,7 +72,16 @@ async fn tokens_of_every_algorithm_are_taken() {
         let ((header, _), (_, rest)) = (header.split_once('.').unwrap(), token.split_once('.').unwrap());
         refused(&gateway, &format!("{header}.{rest}"), "signature").await;
     }
+    // The key decides on its algorithm, not the token: one of P-384 is no other curve's.
+    for (key, said) in [(Key::P384, "ES256"), (Key::P256, "ES384")] {
+        let kid = format!("{key:?}").to_lowercase();
+        let token = key.token(&json!({"alg": said, "kid": kid}), &issuer.claims());
+        refused(&gateway, &token, "").await;
+    }
     assert_eq!(issuer.fetches(), 1);
+    // What the issuer's table does not name is not taken, whoever signed it.
+    let other = builder(&issuer, "").start().await;
+    refused(&other, &issuer.good(Key::P384), "").await;
 }
 
 #[tokio::test]
@@ -255,6 +265,7 @@ async fn an_issuer_that_is_down_harms_nobody_else() {
         get(&gateway, &up.good(Key::Ed25519), TOOLS).await.expect(200);
         get(&gateway, STATIC, TOOLS).await.expect(200);
     }
+    gateway.until_logged(&["the issuer `staff` cannot be had"]).await;
     assert_eq!(gateway.log().matches("the issuer `staff` cannot be had").count(), 1, "told once");
     down.answer(200);
     eventually("its tokens are taken once it is back", async || {

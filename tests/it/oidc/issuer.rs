@@ -9,7 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use ring::rand::SystemRandom;
 use ring::signature::{
-    self, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair,
+    self, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
+    KeyPair, RsaKeyPair,
 };
 use serde_json::{Value, json};
 
@@ -19,6 +20,7 @@ pub(crate) enum Key {
     Rsa,
     OtherRsa,
     P256,
+    P384,
     Ed25519,
 }
 
@@ -44,6 +46,7 @@ impl Key {
             Self::Rsa => include_bytes!("../../data/oidc/rsa.pk8"),
             Self::OtherRsa => include_bytes!("../../data/oidc/rsa-other.pk8"),
             Self::P256 => include_bytes!("../../data/oidc/p256.pk8"),
+            Self::P384 => include_bytes!("../../data/oidc/p384.pk8"),
             Self::Ed25519 => include_bytes!("../../data/oidc/ed25519.pk8"),
         }
     }
@@ -52,9 +55,12 @@ impl Key {
         RsaKeyPair::from_pkcs8(self.pkcs8()).unwrap()
     }
 
-    fn p256(self) -> EcdsaKeyPair {
-        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, self.pkcs8(), &SystemRandom::new())
-            .unwrap()
+    fn ecdsa(self) -> EcdsaKeyPair {
+        let how = match self {
+            Self::P384 => &ECDSA_P384_SHA384_FIXED_SIGNING,
+            _ => &ECDSA_P256_SHA256_FIXED_SIGNING,
+        };
+        EcdsaKeyPair::from_pkcs8(how, self.pkcs8(), &SystemRandom::new()).unwrap()
     }
 
     fn ed25519(self) -> Ed25519KeyPair {
@@ -66,6 +72,7 @@ impl Key {
         match self {
             Self::Rsa | Self::OtherRsa => "RS256",
             Self::P256 => "ES256",
+            Self::P384 => "ES384",
             Self::Ed25519 => "EdDSA",
         }
     }
@@ -78,10 +85,12 @@ impl Key {
                 let public = ring::rsa::PublicKeyComponents::<Vec<u8>>::from(self.rsa().public());
                 json!({"kty": "RSA", "use": "sig", "kid": kid, "n": text(&public.n), "e": text(&public.e)})
             }
-            Self::P256 => {
-                let pair = self.p256();
-                let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
-                json!({"kty": "EC", "crv": "P-256", "alg": "ES256", "kid": kid, "x": text(x), "y": text(y)})
+            Self::P256 | Self::P384 => {
+                let (curve, length) = if self == Self::P256 { ("P-256", 32) } else { ("P-384", 48) };
+                let pair = self.ecdsa();
+                let (x, y) = pair.public_key().as_ref()[1..].split_at(length);
+                let alg = self.algorithm();
+                json!({"kty": "EC", "crv": curve, "alg": alg, "kid": kid, "x": text(x), "y": text(y)})
             }
             Self::Ed25519 => {
                 let x = text(self.ed25519().public_key().as_ref());
@@ -108,7 +117,7 @@ impl Key {
                 pair.sign(how, &random, message, &mut signed).unwrap();
                 signed
             }
-            Self::P256 => self.p256().sign(&random, message).unwrap().as_ref().to_vec(),
+            Self::P256 | Self::P384 => self.ecdsa().sign(&random, message).unwrap().as_ref().to_vec(),
             Self::Ed25519 => self.ed25519().sign(message).as_ref().to_vec(),
         }
     }
@@ -150,7 +159,7 @@ impl Issuer {
     }
 
     fn serve(&self, mut socket: std::net::TcpStream) {
-        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let (mut head, mut byte) = (Vec::new(), [0]);
         while !head.ends_with(b"\r\n\r\n") {
             if !matches!(socket.read(&mut byte), Ok(1)) {
