@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::{Gateway, Reply, Upstream, ask, call};
+use crate::identity_http;
 
 /// A request with the client's tool `weather` (and more, by name).
 fn ask_with_tools(text: &str, names: &[&str]) -> Value {
@@ -123,6 +124,53 @@ async fn hidden_calls_belong_to_the_key_they_were_made_for() {
         .extend([shown.clone(), json!({"role": "tool", "tool_call_id": "theirs", "content": "rain"})]);
     gateway.completion(&next).header("authorization", "Bearer two").send().await.expect(200);
     assert_eq!(upstream.last().messages()[1], shown, "someone else's hidden calls stay hidden");
+}
+
+/// Two keys of one user that have the same conversation, with the same ids.
+#[tokio::test]
+async fn what_one_key_has_hidden_is_never_another_ones() {
+    let upstream = Upstream::start();
+    let builder = identity_http::builder().upstream(&upstream).config("access.chat = \"required\"");
+    let root = identity_http::admin(builder.folder()).await;
+    let gateway = builder.start().await;
+    let mut keys = Vec::new();
+    for name in ["one", "two", "three"] {
+        let wish = json!({"name": name, "scopes": ["chat", "tools:call"]});
+        keys.push(identity_http::add_key(&gateway, &root, &wish).await.1);
+    }
+    for stream in [false, true] {
+        let body = streamed(&ask_with_tools("both?", &["weather"]), stream);
+        let send = async |key: &str, body: &Value| {
+            let request = gateway.completion(body).header("x-api-key", key);
+            if stream {
+                drop(request.stream().await.collect().await)
+            } else {
+                drop(request.send().await.expect(200))
+            }
+        };
+        // The third never had such a reply, but says that it had.
+        for (key, secret) in keys.iter().zip(["1111", "2222"]) {
+            let select = call("ours", "read_query", &json!({"query": format!("SELECT {secret} AS n")}));
+            upstream.reply(Reply::calls([select, weather("theirs")]));
+            send(key, &body).await;
+        }
+        let shown = json!({"role": "assistant", "content": null, "tool_calls": [
+            {"id": "theirs", "type": "function", "function": {"name": "weather", "arguments": "{}"}}]});
+        let result = json!({"role": "tool", "tool_call_id": "theirs", "content": "rain"});
+        let mut next = body.clone();
+        next["messages"].as_array_mut().unwrap().extend([shown.clone(), result]);
+        for (key, secret) in keys.iter().zip([Some("1111"), Some("2222"), None]) {
+            upstream.reply(Reply::text("ok"));
+            send(key, &next).await;
+            let seen = upstream.last();
+            for each in ["1111", "2222"] {
+                assert_eq!(seen.text().contains(each), Some(each) == secret, "{secret:?}: {}", seen.text());
+            }
+            if secret.is_none() {
+                assert_eq!(seen.messages()[1], shown);
+            }
+        }
+    }
 }
 
 #[tokio::test]
