@@ -172,6 +172,7 @@ impl Accounts {
             None => None,
         };
         let now_ms = self.now_ms();
+        let name = users::canonical(&name);
         self.write(move |sql| users::insert(sql, &name, hash.as_deref(), role, &grants, now_ms)).await
     }
 
@@ -196,7 +197,7 @@ impl Accounts {
     /// # Errors
     /// When there is none.
     pub async fn user_named(&self, name: &str) -> Result<User, AccountError> {
-        let name = name.to_owned();
+        let name = users::canonical(name);
         let find = move |sql: &Connection| match users::id_of(sql, &name)? {
             Some(id) => Ok(users::get(sql, id)?.user),
             None => Err(AccountError::NoUserNamed(name)),
@@ -208,9 +209,10 @@ impl Accounts {
     ///
     /// # Errors
     /// When there is no such user, the name is taken, a field cannot be, or nobody would be left who can log in as admin.
-    pub async fn update_user(&self, id: UserId, patch: UserPatch) -> Result<User, AccountError> {
-        if let Some(name) = &patch.name {
+    pub async fn update_user(&self, id: UserId, mut patch: UserPatch) -> Result<User, AccountError> {
+        if let Some(name) = &mut patch.name {
             check_name(name)?;
+            *name = users::canonical(name);
         }
         if let Some(grants) = &patch.grants {
             check_grants(grants)?;

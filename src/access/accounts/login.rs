@@ -24,6 +24,7 @@ impl Accounts {
         let Some(tokens) = &self.0.tokens else {
             return Err(LoginError::Store("this process makes no tokens".to_owned()));
         };
+        let name = &*users::canonical(name);
         let attempt =
             self.0.throttle.begin(name, peer, Instant::now()).map_err(LoginError::TooManyAttempts)?;
         self.admin_is_settled().await;

@@ -308,6 +308,47 @@ async fn guessing_is_slowed_down_and_success_begins_anew() {
     }
 }
 
+#[tokio::test]
+async fn a_login_that_fails_costs_one_check_whoever_is_meant() {
+    let accounts = Accounts::in_memory().await.unwrap();
+    with_password(&accounts, "known", Role::User).await;
+    let disabled = with_password(&accounts, "disabled", Role::User).await;
+    let patch = UserPatch { is_disabled: Some(true), ..UserPatch::default() };
+    accounts.update_user(disabled.id, patch).await.unwrap();
+    accounts.create_user(new_user("no password", Role::User)).await.unwrap();
+    accounts.create_user(new_user("service", Role::Service)).await.unwrap();
+    let long = "x".repeat(10_000);
+    for name in ["known", "unknown", "disabled", "no password", "service"] {
+        for password in ["wrong", "right password", &long] {
+            if (name, password) == ("known", "right password") {
+                continue;
+            }
+            accounts.0.passwords.checks.lock().unwrap().clear();
+            let refusal = accounts.login(name, password.into(), None).await.unwrap_err();
+            assert_eq!(refusal, LoginError::Refused);
+            let checks = accounts.0.passwords.checks.lock().unwrap().clone();
+            assert_eq!(checks, ["m=19456,t=2,p=1"], "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn names_that_look_the_same_are_the_same() {
+    let accounts = Accounts::in_memory().await.unwrap();
+    let (composed, decomposed) = ("Zo\u{e9}", "Zoe\u{301}");
+    let zoe = with_password(&accounts, decomposed, Role::User).await;
+    assert_eq!(zoe.name, composed);
+    for name in [composed, decomposed] {
+        let taken = accounts.create_user(new_user(name, Role::User)).await.unwrap_err();
+        assert_eq!(taken, AccountError::NameTaken(composed.to_owned()));
+        assert_eq!(accounts.user_named(name).await.unwrap().id, zoe.id);
+        assert_eq!(accounts.login(name, "right password".into(), None).await.unwrap().user.id, zoe.id);
+    }
+    let other = accounts.create_user(new_user("bob", Role::User)).await.unwrap();
+    let patch = UserPatch { name: Some(decomposed.to_owned()), ..UserPatch::default() };
+    assert!(accounts.update_user(other.id, patch).await.is_err(), "the name is taken");
+}
+
 /// Starts with this `WITGATE_ADMIN_PASSWORD`; what was shown.
 async fn prepared(accounts: &Accounts, password: Option<&str>) -> Option<String> {
     let shown = Arc::new(std::sync::Mutex::new(None));

@@ -1,5 +1,6 @@
 //! Users in the database. Every function runs within a transaction of its caller.
 
+use icu_normalizer::ComposingNormalizerBorrowed;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::error::AccountError;
@@ -12,6 +13,12 @@ pub(super) struct StoredUser {
     pub(super) user: User,
     /// Tokens of another generation are not taken.
     pub(super) generation: i64,
+}
+
+/// A name as it is kept and compared: however its characters were composed (an `é` of one code point or of two), it is
+/// the same name. (Unicode NFC, as the profile of RFC 8265 for user names has it.)
+pub(super) fn canonical(name: &str) -> String {
+    ComposingNormalizerBorrowed::new_nfc().normalize(name).into_owned()
 }
 
 const COLUMNS: &str =
