@@ -16,7 +16,7 @@ const servers = join(folder, "servers_config.json");
 writeFileSync(servers, JSON.stringify({ mcpServers: { test: { type: "http", url } } }));
 
 function witgate(...args) {
-  const run = spawnSync(program, [...args, "--servers", servers], { cwd: folder, encoding: "utf8", timeout: 25_000 });
+  const run = spawnSync(program, [...args, "--servers", servers], { cwd: folder, encoding: "utf8", timeout: 60_000 });
   process.stderr.write(`witgate ${args.join(" ")}: status ${run.status}\n${run.stdout}${run.stderr}\n`);
   return run;
 }

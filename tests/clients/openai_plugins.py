@@ -15,7 +15,7 @@ from openai import OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import BaseModel
 
-GUARDED = OpenAI(base_url=os.environ["WITGATE_GUARDED_URL"] + "/v1", api_key="x", max_retries=0, timeout=30)
+GUARDED = OpenAI(base_url=os.environ["WITGATE_GUARDED_URL"] + "/v1", api_key="x", max_retries=0, timeout=120)
 SIGNED_URL = os.environ["WITGATE_SIGNED_URL"] + "/v1"
 SECRET = os.environ["WITGATE_SIGNING_SECRET"].encode()
 
@@ -115,7 +115,7 @@ class Signature(httpx2.Auth):
 
 def signing(auth=None, **more):
     return OpenAI(
-        base_url=SIGNED_URL, api_key="x", max_retries=0, timeout=30, http_client=httpx2.Client(auth=auth, **more)
+        base_url=SIGNED_URL, api_key="x", max_retries=0, timeout=120, http_client=httpx2.Client(auth=auth, **more)
     )
 
 

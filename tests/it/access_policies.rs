@@ -38,7 +38,7 @@ async fn a_policy_refuses_tool_calls_in_the_loop() {
     assert_eq!(reply["choices"][0]["message"]["content"], "I may not look.");
     let told = upstream.last().messages()[2]["content"].as_str().unwrap().to_owned();
     assert!(told.contains("calling `list_tables` is not allowed: not at night"), "{told}");
-    assert!(gateway.log().contains("the access policy `guard` refused the tool `list_tables`: not at night"));
+    gateway.until_logged(&["the access policy `guard` refused the tool `list_tables`: not at night"]).await;
 }
 
 #[tokio::test]

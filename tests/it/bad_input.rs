@@ -1,7 +1,5 @@
 //! Bad requests: each gets its own status and words that say what to do, and the gateway goes on.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -162,8 +160,8 @@ async fn slow_clients_are_closed() {
     let upstream = Upstream::start();
     let gateway = Gateway::builder()
         .upstream(&upstream)
-        .env("WITGATE_LIMITS__HEADER_TIMEOUT_MS", "200")
-        .env("WITGATE_LIMITS__BODY_TIMEOUT_MS", "200")
+        .env("WITGATE_LIMITS__HEADER_TIMEOUT_MS", "1000")
+        .env("WITGATE_LIMITS__BODY_TIMEOUT_MS", "1000")
         .start()
         .await;
     // Half a head, then nothing: `talk` returns only when the gateway closes.
@@ -174,7 +172,6 @@ async fn slow_clients_are_closed() {
     );
     let answer = talk(&gateway, half.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
-    tokio::time::sleep(Duration::from_millis(1)).await;
     gateway.get("/healthz").await.expect(200);
 }
 

@@ -162,7 +162,7 @@ fn check_starts_every_server_and_says_why_one_does_not() {
         "silent": {"command": "sh", "args": ["-c", "exec sleep 60"]},
         "off": {"command": "x", "disabled": true},
     }));
-    let output = folder.run(&["check", "--offline", "--json", "--port", "0", "--timeout", "4"]);
+    let output = folder.run(&["check", "--offline", "--json", "--port", "0", "--timeout", "15"]);
     assert_eq!(output.code, Some(1), "{}", output.err);
     let report = output.json();
     let sqlite = finding(&report, "sqlite");

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use serde_json::json;
 
 /// Longer than anything here needs; only there so that a hang becomes a failure.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const CTRL_C: &str = "\u{3}";
 const CTRL_D: &str = "\u{4}";
@@ -35,7 +35,7 @@ impl Session {
         let server = json!({"command": env!("CARGO_BIN_EXE_sqlite-server"), "args": ["test.db"]});
         let servers = json!({"mcpServers": {"sqlite": server}}).to_string();
         fs::write(folder.path().join("servers_config.json"), servers).unwrap();
-        fs::write(folder.path().join("gateway.toml"), "llm.demo_word_delay_ms = 100\n").unwrap();
+        fs::write(folder.path().join("gateway.toml"), "llm.demo_word_delay_ms = 300\n").unwrap();
         let size = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(&size, None).unwrap();
         let stdio = || Stdio::from(pty.slave.try_clone().unwrap());

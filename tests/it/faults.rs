@@ -135,7 +135,7 @@ async fn a_failure_in_mid_stream_is_an_error_event_and_the_end() {
         ("an error of the upstream", vec![Step::Bytes(frame(&upstream_error)), Step::Hang]),
     ];
     let upstream = Upstream::start();
-    let gateway = without_retries(&upstream).env("WITGATE_LLM__IDLE_TIMEOUT_MS", "300").start().await;
+    let gateway = without_retries(&upstream).env("WITGATE_LLM__IDLE_TIMEOUT_MS", "2000").start().await;
     for (name, rest) in cases {
         upstream.reply(begun(rest));
         let reply = gateway.stream(&ask_stream("hi")).await;

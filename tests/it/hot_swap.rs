@@ -9,7 +9,7 @@ use fastrand::Rng;
 use serde_json::json;
 
 use crate::guests::replacing_letter;
-use crate::harness::plugins::gateway_with;
+use crate::harness::plugins::{PATIENT, gateway_with};
 use crate::harness::script::{Step, chunk, frame, text_chunk};
 use crate::harness::{Gateway, Reply, Upstream, ask, ask_stream};
 
@@ -138,7 +138,7 @@ impl Swaps {
 
 impl Files {
     fn manifest(&self) -> String {
-        format!("enabled = {}\norder = {}\n", self.is_enabled, self.order)
+        format!("{PATIENT}enabled = {}\norder = {}\n", self.is_enabled, self.order)
     }
 }
 

@@ -45,7 +45,8 @@ fn id_of(key: &str) -> &str {
 
 fn audit(gateway: &Gateway) -> Vec<Value> {
     let text = std::fs::read_to_string(gateway.folder().join("data/audit/audit.jsonl")).unwrap_or_default();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    // The last line may be half written.
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 #[tokio::test]
@@ -81,31 +82,32 @@ async fn requests_a_minute_are_told_and_kept() {
 #[tokio::test]
 async fn tokens_are_charged_for_whole_replies_streams_and_those_who_leave() {
     let upstream = Upstream::start();
-    let gateway = limited(&upstream, "limits.service = { tokens_per_minute = 1000 }").await;
+    let gateway = limited(&upstream, "limits.service = { tokens_per_minute = 100000 }").await;
     let left = async || {
         let models = gateway.request("GET", "/v1/models").header("x-api-key", KEY).send().await;
         models.header("x-ratelimit-remaining-tokens").unwrap().parse::<u64>().unwrap()
     };
-    upstream.reply(Reply::text("ok").usage(Some((100, 50))));
+    // What comes back in the meantime is little against what is charged.
+    upstream.reply(Reply::text("ok").usage(Some((30_000, 10_000))));
     let whole = send(&gateway, KEY, &ask("hi")).await;
     whole.expect(200);
     let after_whole = left().await;
-    assert!((850..900).contains(&after_whole), "{after_whole}");
+    assert!((60_000..90_000).contains(&after_whole), "{after_whole}");
     // The client did not ask for usage, so the upstream gives none: it is counted.
-    upstream.reply(Reply::text(&"word ".repeat(100)));
+    upstream.reply(Reply::text(&"word-".repeat(20_000)));
     let body = ask_stream("hi");
     let stream = gateway.completion(&body).header("x-api-key", KEY).stream().await;
     assert!(stream.collect().await.usage().is_none());
     let after_stream = left().await;
-    assert!(after_stream < after_whole - 50, "{after_whole} {after_stream}");
+    assert!(after_stream < after_whole, "{after_whole} {after_stream}");
     // A client that leaves in the middle pays for what it had.
     let (reply, _control) = begun();
     upstream.reply(reply);
     let mut stream = gateway.completion(&body).header("x-api-key", KEY).stream().await;
     stream.read_until("long").await;
     drop(stream);
-    eventually("the rest is charged", async || left().await + 200 < after_stream).await;
-    upstream.reply(Reply::text("ok").usage(Some((5000, 1))));
+    eventually("the rest is charged", async || left().await + 10_000 < after_stream).await;
+    upstream.reply(Reply::text("ok").usage(Some((500_000, 1))));
     send(&gateway, KEY, &ask("hi")).await.expect(200);
     let refused = send(&gateway, KEY, &ask("hi")).await;
     let error = refused.expect(429)["error"].clone();
@@ -117,7 +119,7 @@ async fn tokens_are_charged_for_whole_replies_streams_and_those_who_leave() {
 /// A reply that begins with many words and stays open as long as the sender is kept.
 fn begun() -> (Reply, tokio::sync::mpsc::UnboundedSender<Control>) {
     let (reply, control) = Reply::controlled();
-    let text = format!("{}long", "many words ".repeat(200));
+    let text = format!("{}long", "many words ".repeat(10_000));
     control.send(Control::Event(text_chunk(&text))).unwrap();
     (reply, control)
 }

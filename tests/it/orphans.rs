@@ -59,8 +59,7 @@ async fn nothing_survives_a_gateway_that_is_stopped() {
     let upstream = Upstream::start();
     let (gateway, family) = with_family(&upstream).await;
     gateway.stop().await;
-    let left: Vec<&i32> = family.iter().filter(|pid| is_alive(**pid)).collect();
-    assert!(left.is_empty(), "left behind: {left:?}");
+    all_gone(&family).await;
 }
 
 #[tokio::test]

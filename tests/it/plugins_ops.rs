@@ -231,7 +231,7 @@ async fn a_required_plugin_that_is_missing_stops_everything_but_probes() {
     let words = gateway.post("/v1/chat/completions", &ask("hi")).await.words(503);
     assert!(words.contains("the plugin `redact` has to be there"), "{words}");
     gateway.get("/healthz").await.expect(200);
-    assert!(gateway.log().contains("plugins.required: not serving: redact"));
+    gateway.until_logged(&["plugins.required: not serving: redact"]).await;
     drop_in(&gateway, "redact.wasm", &component::replacing("redacted"));
     until_ready(&gateway, 200).await;
     upstream.reply(Reply::text("secret"));
@@ -296,8 +296,8 @@ async fn failures_and_refusals_are_counted() {
     let text = metrics(&gateway).await;
     assert!(text.contains("witgate_plugin_errors_total{plugin=\"faulty\",kind=\"trap\"} 5\n"), "{text}");
     assert!(text.contains("witgate_plugin_circuit_open{plugin=\"faulty\"} 1.0\n"), "{text}");
-    let log = gateway.log();
-    assert!(log.contains("plugin `faulty` trapped") && log.contains("the plugin keeps failing"), "{log}");
+    gateway.until_logged(&["plugin `faulty` trapped"]).await;
+    gateway.until_logged(&["the plugin keeps failing"]).await;
 }
 
 /// Reads the metrics with the strict parser of the project that the format comes from.

@@ -36,7 +36,7 @@ async fn a_tool_that_never_answers_is_told_to_the_model() {
 #[tokio::test]
 async fn a_whole_turn_has_its_limit() {
     let upstream = Upstream::scripted(|_| Reply::calls([call("1", "slow", &json!({}))]));
-    let gateway = two_servers(&upstream).env("WITGATE_CHAT__TURN_TIMEOUT_MS", "300").start().await;
+    let gateway = two_servers(&upstream).env("WITGATE_CHAT__TURN_TIMEOUT_MS", "3000").start().await;
     let error = gateway.refused(&ask("go"), 504).await;
     assert_eq!(error["code"], "turn_timeout");
     let reply = gateway.stream(&ask_stream("go")).await;

@@ -20,7 +20,7 @@ use super::{PATIENCE, eventually};
 const LISTENING: &str = "listening on http://";
 
 /// How long a gateway gets to stop by itself when a test drops it.
-const STOP_PATIENCE: Duration = Duration::from_secs(3);
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running gateway; it is stopped when dropped.
 pub(crate) struct Gateway {
@@ -156,11 +156,13 @@ impl Builder {
         self.server("sqlite", json!({"command": env!("CARGO_BIN_EXE_sqlite-server"), "args": ["tools.db"]}))
     }
 
-    /// A plugin that is in the binary, with `file` as its operator's file.
+    /// A plugin that is in the binary, with `file` as its operator's file. Its calls may take their time, unless the file
+    /// has limits of its own: the machine may be busy.
     pub(crate) fn bundled(mut self, name: &str, file: &str) -> Self {
         let plugins = self.folder().join("plugins");
         std::fs::create_dir_all(&plugins).unwrap();
-        std::fs::write(plugins.join(format!("{name}.toml")), file).unwrap();
+        let limits = if file.contains("limits") { "" } else { super::plugins::PATIENT };
+        std::fs::write(plugins.join(format!("{name}.toml")), format!("{limits}{file}")).unwrap();
         self.bundled.get_or_insert_default().push(name.to_owned());
         self
     }
@@ -204,6 +206,8 @@ impl Builder {
             command.env("WITGATE_PLUGINS__BUNDLED", json!(bundled).to_string());
         }
         command.env("PORT", "0").env("HOST", "127.0.0.1").env("RUST_LOG", "info,witgate=debug");
+        // On a busy machine servers take their time to start, and a test wants its tools.
+        command.env("WITGATE_SERVER__TOOLS_WAIT_MS", PATIENCE.as_millis().to_string());
         // Plugins are compiled once for all gateways: without optimisation the compiler takes seconds for each.
         command.env("WITGATE_PLUGINS__CACHE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/compiled-plugins"));
         command.envs(self.env.iter().map(|(name, value)| (name, value)));

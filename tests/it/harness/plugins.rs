@@ -10,6 +10,9 @@ use super::{Gateway, Upstream, eventually};
 /// The operator's key of gateways made by [`gateway_with`].
 const KEY: &str = "sk-operator-of-plugins";
 
+/// What a plugin's file begins with where no test is about its limits: calls take longer on a busy machine.
+pub(crate) const PATIENT: &str = "limits = { call_timeout_ms = 60000, queue_timeout_ms = 60000 }\n";
+
 /// A gateway in front of `upstream`, open for chats, with an operator's key and these files in its plugins folder, and no
 /// other plugins.
 pub(crate) fn gateway_with<'a>(

@@ -80,7 +80,7 @@ fn impostors() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             importing(future, "wasi:clocks/system-clock@0.3.0", "now"),
             "this gateway offers WASI 0.2",
         ),
-        ("endless-start", endless_start(), "gave no answer within 300 ms"),
+        ("endless-start", endless_start(), "gave no answer within 2000 ms"),
         (
             "trap-at-start",
             starting("(unreachable)"),
@@ -91,7 +91,7 @@ fn impostors() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             starting("(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable"),
             "limits.memory_mb",
         ),
-        ("endless-list", list_bomb, "gave no answer within 300 ms"),
+        ("endless-list", list_bomb, "gave no answer within 2000 ms"),
         ("big-table", component("response-processor", &format!("{big_table} {}", KEEPING)), "table"),
         ("Capital", good, "not a name for a plugin"),
     ]
@@ -115,7 +115,7 @@ async fn each_impostor_is_named_and_nobody_else_suffers() {
         gateway_with(&upstream, [("good.wasm", &good[..]), ("good.toml", toml.as_bytes())]).start().await;
     let impostors = impostors();
     for (name, bytes, _) in &impostors {
-        gateway.drop_in(&format!("{name}.toml"), b"limits = { call_timeout_ms = 300, memory_mb = 8 }");
+        gateway.drop_in(&format!("{name}.toml"), b"limits = { call_timeout_ms = 2000, memory_mb = 8 }");
         gateway.drop_in(&format!("{name}.wasm"), bytes);
     }
     let (report, ()) = tokio::join!(gateway.reload_plugins(), gateway.answers_others());
@@ -152,7 +152,7 @@ async fn each_impostor_is_named_and_nobody_else_suffers() {
 async fn the_last_good_version_outlives_every_bad_one() {
     let upstream = echo(&["good"]);
     let good = replacing("a good version");
-    let toml = file("good", "limits = { call_timeout_ms = 300, memory_mb = 8 }");
+    let toml = file("good", "limits = { call_timeout_ms = 2000, memory_mb = 8 }");
     let gateway =
         gateway_with(&upstream, [("good.wasm", &good[..]), ("good.toml", toml.as_bytes())]).start().await;
     for (name, bytes, words) in impostors().iter().filter(|(name, ..)| *name != "Capital") {

@@ -92,7 +92,7 @@ async fn scopes_open_what_they_name_and_ended_keys_nothing() {
     assert!(document["paths"].get("/api/v1/tools/query_subscribes").is_none());
 
     let (revoked, id) = new_key(&gateway, &admin, json!({"scopes": ["tools:list", "tools:call"]})).await;
-    let soon = SystemTime::now() + Duration::from_secs(2);
+    let soon = SystemTime::now() + Duration::from_secs(6);
     let since = soon.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let wish = json!({"scopes": ["tools:list", "tools:call"], "expires_at": rfc3339(since)});
     let (expired, _) = new_key(&gateway, &admin, wish).await;

@@ -128,10 +128,13 @@ async fn try_everything(who: Who) {
     // checks are about how fast it makes them up, which the load of the machine decides.
     command.args(["--generation-deterministic", "--max-examples", "12", "--no-shrink", "--workers", "1"]);
     command.args(["--phases", "examples,coverage,fuzzing", "--continue-on-failure"]);
-    command.args(["--request-timeout", "20", "--suppress-health-check", "all", "--warnings", "off"]);
+    command.args(["--request-timeout", "60", "--suppress-health-check", "all", "--warnings", "off"]);
     command.args(["--exclude-path-regex", "^/mcp|^/api/v1/mcp$"]);
     let said = run(command, "").await.output();
     assert!(said.contains("Tested: "), "nothing was tried: {said}");
+    if who == Who::Admin {
+        gateway.until_logged(&["tool call finished", "user:1"]).await;
+    }
     let log = gateway.log();
     let calls = log.lines().any(|line| line.contains("tool call finished") && line.contains("user:1"));
     assert_eq!(calls, who == Who::Admin, "calls are made where there is a token, and only there");
