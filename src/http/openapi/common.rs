@@ -52,6 +52,9 @@ const RATE_HEADERS: [(&str, &str, &str); 6] = [
 
 /// Adds to every operation of `document` what its description leaves out.
 pub(super) fn complete(document: &mut Value) {
+    // The gateway cannot know by what address it is reached: it is the document's own.
+    document["servers"] = json!([{"url": "/"}]);
+    open_objects(document);
     document["components"]["securitySchemes"] = json!({
         "bearer": {
             "type": "http", "scheme": "bearer",
@@ -134,6 +137,27 @@ pub(super) fn add_to(operation: &mut Value, path: &str) {
 fn tell_rates(response: &mut Value) {
     for (name, ..) in RATE_HEADERS {
         response["headers"][name] = json!({"$ref": format!("#/components/headers/{name}")});
+    }
+}
+
+/// Says of objects without any property that they may have all: generators of types take them for empty ones.
+fn open_objects(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            let kind = object.get("type");
+            let is_object = kind.is_some_and(|kind| {
+                kind == "object"
+                    || kind.as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "object"))
+            });
+            if is_object
+                && !["properties", "additionalProperties"].iter().any(|word| object.contains_key(*word))
+            {
+                object.insert("additionalProperties".to_owned(), Value::Bool(true));
+            }
+            object.values_mut().for_each(open_objects);
+        }
+        Value::Array(list) => list.iter_mut().for_each(open_objects),
+        _ => {}
     }
 }
 

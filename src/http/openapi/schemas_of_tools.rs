@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::common::add_to;
-use super::embed::embedded;
+use super::embed::components;
 use crate::tools::RegisteredTool;
 
 /// The longest summary, in characters: the first line of a description is often all of it.
@@ -28,8 +28,7 @@ pub(super) fn with_tools(mut document: Value, tools: &[Arc<RegisteredTool>]) -> 
         add_to(&mut operation, &path);
         for (name, schema) in schemas {
             if let (Some(schema), Some(all)) = (schema, document["components"]["schemas"].as_object_mut()) {
-                let base = format!("#/components/schemas/{name}");
-                all.insert(name, embedded(schema, &base));
+                all.extend(components(schema, &name));
             }
         }
         document["paths"][path] = json!({ "post": operation });
@@ -53,7 +52,8 @@ fn operation(tool: &RegisteredTool, id: &str) -> Value {
     let mut answer = json!({"$ref": "#/components/schemas/CallAnswer"});
     if definition.output_schema.is_some() {
         let structured = json!({"$ref": format!("#/components/schemas/{name}.structuredContent")});
-        answer = json!({"allOf": [answer, {"properties": {"structuredContent": structured}}]});
+        answer =
+            json!({"allOf": [answer, {"type": "object", "properties": {"structuredContent": structured}}]});
     }
     json!({
         "operationId": id,
@@ -68,10 +68,7 @@ fn operation(tool: &RegisteredTool, id: &str) -> Value {
         "responses": {
             "200": {
                 "description": "The call was made; `success` tells how it went",
-                "content": {
-                    "application/json": {"schema": answer},
-                    "text/event-stream": {},
-                },
+                "content": {"application/json": {"schema": answer}},
             },
         },
     })

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use serde_json::{Value, json};
 
 use super::STATIC;
-use super::embed::embedded;
+use super::embed::components;
 
 /// The routes in the source of the router, as `METHOD path`.
 fn routes() -> BTreeSet<String> {
@@ -57,6 +57,7 @@ fn operations_are_whole() {
         assert!(operation["security"].is_array(), "{place} does not say whom it asks");
     }
     assert_eq!(STATIC["openapi"], "3.1.0");
+    assert_eq!(STATIC["servers"], json!([{"url": "/"}]));
 }
 
 #[test]
@@ -98,6 +99,20 @@ fn references_lead_somewhere() {
     assert!(seen > 50);
 }
 
+/// A response that may be anything, and an object that may have nothing, are of no use in a client made from the document.
+#[test]
+fn generators_of_types_learn_what_an_answer_is() {
+    for path in ["/api/v1/mcp/tools/call", "/api/v1/tools/{tool_name}"] {
+        let answer = &STATIC["paths"][path]["post"]["responses"]["200"]["content"];
+        assert_eq!(
+            *answer,
+            json!({"application/json": {"schema": {"$ref": "#/components/schemas/CallAnswer"}}})
+        );
+    }
+    let arguments = &STATIC["components"]["schemas"]["CallRequest"]["properties"]["arguments"];
+    assert_eq!(arguments["additionalProperties"], true);
+}
+
 #[test]
 fn references_of_a_tools_schema_move_with_it() {
     let schema = json!({
@@ -110,27 +125,42 @@ fn references_of_a_tools_schema_move_with_it() {
             "absolute": {"$ref": "https://tool.example/s#/$defs/a"},
             "nowhere": {"$ref": "#/$defs/none", "description": "stays"},
             "elsewhere": {"$ref": "https://other.example/s"},
-            "encoded": {"$ref": "#/$defs/%C3%A4"},
+            "encoded": {"$ref": "#/%24defs/%C3%A4"},
+            "within": {"$ref": "#/$defs/a~1b/properties/c~1d"},
+            "beside": {"$ref": "#/properties/id"},
             "$ref": {"type": "string"},
             "id": {"type": "string"},
             "plain": {"const": {"$ref": "#/$defs/a"}, "enum": [{"$ref": "#"}], "default": {"$id": "x"}},
         },
-        "$defs": {"a": {"type": "string"}, "b": {"$anchor": "there"}, "ä": {}},
+        "$defs": {
+            "a": {"type": "string"}, "b": {"$anchor": "there"}, "ä": {}, "ö": {"$ref": "#/$defs/a"},
+            "a/b": {"properties": {"c/d": {}}},
+        },
     });
     let base = "#/components/schemas/t.arguments";
-    let out = embedded(&schema, base);
+    let all = components(&schema, "t.arguments");
+    let out = &all[0].1;
     let of = |name: &str| out["properties"][name].clone();
-    assert_eq!(of("a"), json!({"$ref": format!("{base}/$defs/a")}));
+    assert_eq!(of("a"), json!({"$ref": format!("{base}.a")}));
     assert_eq!(of("self"), json!({"$ref": base}));
-    assert_eq!(of("named"), json!({"$ref": format!("{base}/$defs/b")}));
-    assert_eq!(of("absolute"), json!({"$ref": format!("{base}/$defs/a")}));
+    assert_eq!(of("named"), json!({"$ref": format!("{base}.b")}));
+    assert_eq!(of("absolute"), json!({"$ref": format!("{base}.a")}));
     assert_eq!(of("nowhere"), json!({"description": "stays"}));
     assert_eq!(of("elsewhere"), json!({}));
-    assert_eq!(of("encoded"), json!({"$ref": format!("{base}/$defs/%C3%A4")}));
+    assert_eq!(of("encoded"), json!({"$ref": format!("{base}._")}));
     assert_eq!(of("$ref"), json!({"type": "string"}), "a property of that name is no reference");
     assert_eq!(of("id"), json!({"type": "string"}));
     assert_eq!(of("plain"), schema["properties"]["plain"], "values are left alone");
-    assert!(out.get("$schema").is_none() && out.get("$id").is_none());
+    assert_eq!(of("within"), json!({"$ref": format!("{base}.a_b/properties/c~1d")}));
+    assert_eq!(of("beside"), json!({"$ref": format!("{base}/properties/id")}));
+    assert!(["$schema", "$id", "$defs"].iter().all(|word| out.get(*word).is_none()), "{out}");
+
+    let beside: Vec<&str> = all[1..].iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(
+        beside,
+        ["t.arguments.a", "t.arguments.b", "t.arguments._", "t.arguments.__", "t.arguments.a_b"]
+    );
+    assert_eq!(all[4].1, json!({"$ref": format!("{base}.a")}), "references from one definition to another");
 }
 
 #[test]
@@ -146,10 +176,10 @@ fn older_drafts_are_said_in_the_new_way() {
     let wanted = json!({
         "properties": {
             "n": {"exclusiveMinimum": 1, "maximum": 3},
-            "pair": {"prefixItems": [{"type": "string"}, {"$ref": "#/x/definitions/d"}], "items": false},
+            "pair": {"prefixItems": [{"type": "string"}, {"$ref": "#/components/schemas/x.d"}], "items": false},
         },
         "dependentRequired": {"n": ["pair"]}, "dependentSchemas": {"pair": {"required": ["n"]}},
-        "definitions": {"d": {}},
     });
-    assert_eq!(embedded(&schema, "#/x"), wanted);
+    let wanted = [("x".to_owned(), wanted), ("x.d".to_owned(), json!({}))];
+    assert_eq!(components(&schema, "x"), wanted);
 }

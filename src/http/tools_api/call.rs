@@ -36,9 +36,8 @@ const VIA: &str = "rest";
 #[utoipa::path(
     post, path = "/api/v1/mcp/tools/call", tag = "tools", operation_id = "callTool",
     request_body = schemas::CallRequest,
-    responses((status = 200, description = "the call was made, or failed for a reason of the tool's: `success` tells", content(
-        (schemas::CallAnswer = "application/json"), ("text/event-stream"),
-    )))
+    responses((status = 200, description = "the call was made, or failed for a reason of the tool's: `success` tells",
+        body = schemas::CallAnswer))
 )]
 pub(in crate::http) async fn call(
     State(app): State<App>,
@@ -57,9 +56,8 @@ pub(in crate::http) async fn call(
     post, path = "/api/v1/tools/{tool_name}", tag = "tools", operation_id = "callToolByName",
     params(("tool_name" = String, Path, description = "the tool's canonical name, or `server__tool`")),
     request_body(content = Object, content_type = "application/json", description = "the arguments"),
-    responses((status = 200, description = "the call was made, or failed for a reason of the tool's: `success` tells", content(
-        (schemas::CallAnswer = "application/json"), ("text/event-stream"),
-    )))
+    responses((status = 200, description = "the call was made, or failed for a reason of the tool's: `success` tells",
+        body = schemas::CallAnswer))
 )]
 pub(in crate::http) async fn call_one(
     State(app): State<App>,

@@ -35,6 +35,8 @@ async fn tools_are_in_the_document_of_those_who_may_list_them() {
     let answer_of = &document["paths"]["/api/v1/tools/query_subscribes"]["post"]["responses"]["200"];
     assert!(answer_of.to_string().contains("query_subscribes.structuredContent"), "{answer_of}");
 
+    assert_eq!(document["servers"], json!([{"url": "/"}]), "by whatever address it was read");
+
     assert_ne!(answer.header("etag"), open.header("etag"));
     let tag = answer.header("etag").unwrap();
     let known =
