@@ -32,6 +32,8 @@ pub(super) struct ToolNames {
     pub(super) canonical: String,
     /// Other names that find the tool: `server__tool`, as written by the server and as brought to the allowed form.
     pub(super) aliases: [String; 2],
+    /// The name its server has for it, where that is not in the allowed form and leads to no other tool.
+    pub(super) own: Option<String>,
 }
 
 struct ServerNames {
@@ -88,14 +90,30 @@ impl Namer {
     }
 
     /// The names of the tool its server calls `raw`; `None` before it was assigned any.
-    pub(super) fn names(&self, server: usize, raw: &str) -> Option<ToolNames> {
-        let server = self.servers.get(server)?;
+    pub(super) fn names(&self, at: usize, raw: &str) -> Option<ToolNames> {
+        let server = self.servers.get(at)?;
         let tool = &server.tools[*server.by_raw.get(raw)?];
         let written = [server.server.as_str(), SEPARATOR, raw].concat();
+        let own = !raw.is_empty() && fit(raw) != raw && self.owner_of(raw) == Some(at);
         Some(ToolNames {
             canonical: tool.canonical.clone()?,
             aliases: [fit(&server.qualified(&tool.local)), written],
+            own: own.then(|| raw.to_owned()),
         })
+    }
+
+    /// The server whose tool is found by its own name: the first that has its name to itself, whether it is up or down.
+    fn owner_of(&self, raw: &str) -> Option<usize> {
+        let poses = |other: &ServerNames| {
+            [&other.server, &other.prefix]
+                .into_iter()
+                .any(|name| raw.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with(SEPARATOR)))
+        };
+        let keeps_name = |server: &ServerNames| {
+            let tool = server.by_raw.get(raw).map(|at| &server.tools[*at]);
+            tool.is_some_and(|tool| tool.canonical.as_ref() == Some(&tool.local))
+        };
+        if self.servers.iter().any(poses) { None } else { self.servers.iter().position(keeps_name) }
     }
 
     fn choose(&self, server: &ServerNames, tool: &KnownTool, taken: &HashSet<String>) -> String {

@@ -102,7 +102,7 @@ impl ToolSnapshot {
         &self.tools
     }
 
-    /// The tool called `name`: its canonical name or `server__tool`.
+    /// The tool called `name`: its canonical name, `server__tool`, or its server's own name for it.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&Arc<RegisteredTool>> {
         self.tools.get(*self.by_name.get(name)?)

@@ -1,7 +1,9 @@
 #!/bin/sh
 # A stdio MCP server for the tests of the REST API, in plain shell: the two tools of the reference's examples, and tools
-# that fail, hang, answer with more than text, or tell how they get on. Writes what happens into the file $1.
+# that fail, hang, answer with more than text, or tell how they get on; with `named` as $2, one with a Chinese name. Writes
+# what happens into the file $1.
 log="$1"
+named="$2"
 echo started >> "$log"
 say() { printf '%s\n' "$1"; }
 answer() { say "{\"jsonrpc\":\"2.0\",\"id\":$id,\"result\":$1}"; }
@@ -25,6 +27,10 @@ tools() {
   tool picture 'Answers with a picture' '' ''
   say ,
   tool steps 'Tells how it gets on: größer und größer' '' ''
+  if [ "$named" = named ]; then
+    say ,
+    tool 查询 'Has a name that model APIs do not take' '' ''
+  fi
 }
 steps() {
   token=${line#*\"progressToken\":}
@@ -48,6 +54,7 @@ while IFS= read -r line; do
     *'"tools/call"'*'"slow"'*) echo slow >> "$log" ;;
     *'"tools/call"'*'"picture"'*) answer '{"content":[{"type":"image","data":"aGk=","mimeType":"image/png"}]}' ;;
     *'"tools/call"'*'"steps"'*) steps ;;
+    *'"tools/call"'*'"查询"'*) text '查询' ;;
     *'notifications/cancelled'*) echo cancelled >> "$log" ;;
     *'"ping"'* | *'"logging/setLevel"'*) answer '{}' ;;
     *'"notifications/'*) ;;

@@ -71,6 +71,21 @@ fn names_are_brought_to_the_allowed_form() {
 }
 
 #[test]
+fn a_tool_is_found_by_its_servers_own_name() {
+    let mut namer = Namer::new(["a", "b"]);
+    let own = |namer: &Namer, server, raw| namer.names(server, raw).unwrap().own;
+    namer.assign(&[vec!["搜索", "plain", "b__größe", ""], vec!["搜索", "größe"]], true);
+    assert_eq!(own(&namer, 0, "搜索").as_deref(), Some("搜索"));
+    assert_eq!(own(&namer, 1, "搜索"), None, "the earlier server has it");
+    assert_eq!(own(&namer, 1, "größe").as_deref(), Some("größe"));
+    assert_eq!(own(&namer, 0, "b__größe"), None, "that is how the other server's tool is called");
+    assert_eq!((own(&namer, 0, "plain"), own(&namer, 0, "")), (None, None));
+    // Its server is down, and nobody else takes it.
+    namer.assign(&[vec![], vec!["搜索", "größe"]], true);
+    assert_eq!(own(&namer, 1, "搜索"), None);
+}
+
+#[test]
 fn a_tool_cannot_pose_as_another_servers_tool() {
     let mut namer = Namer::new(["x", "files"]);
     namer.assign(&[vec!["files__read"], vec!["read"]], true);

@@ -119,7 +119,7 @@ impl Builder {
         let is_same = before.version > 0
             && before.tools.len() == tools.len()
             && before.tools.iter().zip(&tools).all(|(old, new)| Arc::ptr_eq(old, new));
-        (!is_same).then(|| ToolSnapshot { version: before.version + 1, by_name: index(aliases), tools })
+        (!is_same).then(|| ToolSnapshot { version: before.version + 1, by_name: index(&aliases), tools })
     }
 
     /// Takes in sources that were not there before. One that is gone offers no tools and keeps its place, and with it
@@ -248,7 +248,7 @@ impl Builder {
 
     /// The override for a tool: the one of its full name goes before the one of its plain name.
     fn exception(&mut self, names: &ToolNames) -> ToolOverride {
-        let mut keys = names.aliases.iter().chain([&names.canonical]);
+        let mut keys = names.aliases.iter().chain([&names.canonical]).chain(&names.own);
         let Some((key, exception)) = keys.find_map(|name| self.config.overrides.get_key_value(name)) else {
             return ToolOverride::default();
         };
@@ -271,14 +271,14 @@ fn distinct(tools: Vec<Arc<dyn Tool>>, server: &str) -> Vec<Arc<dyn Tool>> {
     distinct
 }
 
-/// Canonical names go before aliases, and earlier servers before later ones.
-fn index(names: Vec<(ToolNames, usize)>) -> HashMap<String, usize> {
+/// Canonical names go before aliases, these before servers' own names, and earlier servers before later ones.
+fn index(names: &[(ToolNames, usize)]) -> HashMap<String, usize> {
     let mut by_name: HashMap<String, usize> =
         names.iter().map(|(names, at)| (names.canonical.clone(), *at)).collect();
-    for (names, at) in names {
-        for alias in names.aliases {
-            by_name.entry(alias).or_insert(at);
-        }
+    let aliases = names.iter().flat_map(|(names, at)| names.aliases.iter().map(move |alias| (alias, at)));
+    let own = names.iter().flat_map(|(names, at)| names.own.iter().map(move |own| (own, at)));
+    for (alias, at) in aliases.chain(own) {
+        by_name.entry(alias.clone()).or_insert(*at);
     }
     by_name
 }

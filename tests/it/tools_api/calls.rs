@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{CALL, KEY, builder, call, post, start};
+use super::{CALL, KEY, builder, call, get, post, start};
 use crate::harness::eventually;
 
 #[tokio::test]
@@ -21,6 +21,20 @@ async fn a_call_answers_with_the_text_of_the_result() {
     let request = gateway.request("POST", CALL).header("x-api-key", KEY);
     let answer = request.header("content-type", "application/json").body(escaped).send().await;
     assert_eq!(answer.expect(200), wanted);
+}
+
+/// It is listed in a form that every model API takes, and scripts may write it as its server does.
+#[tokio::test]
+async fn a_tool_answers_to_its_servers_own_name() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/subscribe-server.sh");
+    let server = json!({"command": "sh", "args": [script, "subscribe.log", "named"]});
+    let gateway = builder().server("subscribe", server).start().await;
+    let found = get(&gateway, "/api/v1/mcp/tools/%E6%9F%A5%E8%AF%A2").await.expect(200);
+    assert_eq!(found["name"], "__");
+    for name in ["查询", "__", "subscribe__查询", "subscribe____"] {
+        assert_eq!(call(&gateway, name, &json!({})).await.expect(200)["result"], "查询", "{name}");
+    }
+    call(&gateway, "查", &json!({})).await.words(404);
 }
 
 #[tokio::test]
