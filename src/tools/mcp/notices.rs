@@ -7,21 +7,24 @@
 //! # Which log lines belong to a call
 //! One that came on the stream that answers the call's own HTTP request: the protocol sends only what is about a request
 //! there. Otherwise a line names no request. It is told to the call that is the only request under way for any caller,
-//! where a request that was given up counts as under way until the server answers it: it may still work on it, and its
-//! lines are nobody else's business. All other lines go to the gateway's log alone.
+//! where a request that was given up counts as under way until the server answers it, or has had [`TIME_TO_STOP`] since it
+//! was told: it may still work on it, and its lines are nobody else's business. All other lines go to the gateway's log
+//! alone.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use rmcp::model::{
-    GetExtensions, JsonRpcMessage, NotificationMetaObject, ProgressNotificationParam, ProgressToken,
-    RequestId, RequestMetaObject, ServerNotification,
+    ClientNotification, GetExtensions, JsonRpcMessage, NotificationMetaObject, ProgressNotificationParam,
+    ProgressToken, RequestId, RequestMetaObject, ServerNotification,
 };
 #[expect(deprecated, reason = "servers of all versions before 2026-07-28 log this way")]
 use rmcp::model::{LoggingLevel, LoggingMessageNotificationParam};
 use rmcp::service::{RoleClient, RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::domain::{ProgressListener, ToolProgress};
 
@@ -33,6 +36,10 @@ const MAX_DATA_BYTES: usize = 16 * 1024;
 
 /// Requests remembered as under way. Only those that were given up and never answered can become so many.
 const MAX_REQUESTS: usize = 1_024;
+
+/// How long a server may work on a request after it was told that nobody waits for it. The protocol has it stop at once and
+/// answer nothing, so that there is no other sign of the end.
+const TIME_TO_STOP: Duration = Duration::from_secs(600);
 
 /// `_meta` key under which the HTTP client notes on whose stream a log line came.
 pub(super) const META_ANSWERS: &str = "witgate/answers";
@@ -52,10 +59,17 @@ pub(super) struct Notices {
 
 #[derive(Default)]
 struct State {
-    /// Sent and not answered; one whose caller is gone was given up.
-    under_way: HashMap<RequestId, Weak<Caller>>,
-    /// More were given up than are remembered: whom a log line is about is not known again.
-    lost_count: bool,
+    /// Sent and not answered.
+    under_way: HashMap<RequestId, UnderWay>,
+    /// Until when there may be more of them than are remembered.
+    lost_count: Option<Instant>,
+}
+
+struct UnderWay {
+    /// Gone where the request was given up.
+    caller: Weak<Caller>,
+    /// When a server that was told to stop has stopped.
+    ends: Option<Instant>,
 }
 
 impl Notices {
@@ -70,10 +84,17 @@ impl Notices {
     fn sent(&self, id: RequestId, caller: Weak<Caller>) {
         let mut state = self.state();
         if state.under_way.len() >= MAX_REQUESTS {
-            state.under_way.retain(|_, caller| caller.strong_count() > 0);
-            state.lost_count = true;
+            state.under_way.retain(|_, request| request.caller.strong_count() > 0);
+            state.lost_count = Some(Instant::now() + TIME_TO_STOP);
         }
-        state.under_way.insert(id, caller);
+        state.under_way.insert(id, UnderWay { caller, ends: None });
+    }
+
+    /// The server was told that nobody waits for the answer.
+    fn cancelled(&self, id: &RequestId) {
+        if let Some(request) = self.state().under_way.get_mut(id) {
+            request.ends = Some(Instant::now() + TIME_TO_STOP);
+        }
     }
 
     fn answered(&self, id: &RequestId) {
@@ -81,15 +102,20 @@ impl Notices {
     }
 
     fn caller(&self, id: &RequestId) -> Option<Arc<Caller>> {
-        self.state().under_way.get(id)?.upgrade()
+        self.state().under_way.get(id)?.caller.upgrade()
     }
 
     /// The only caller with a request under way.
     fn only_caller(&self) -> Option<Arc<Caller>> {
-        let state = self.state();
+        let mut state = self.state();
+        let now = Instant::now();
+        let is_over = |ends: Option<Instant>| ends.is_some_and(|ends| ends <= now);
+        state.under_way.retain(|_, request| !is_over(request.ends));
         let mut under_way = state.under_way.values();
         match (under_way.next(), under_way.next()) {
-            (Some(caller), None) if !state.lost_count => caller.upgrade(),
+            (Some(only), None) if state.lost_count.is_none() || is_over(state.lost_count) => {
+                only.caller.upgrade()
+            }
             _ => None,
         }
     }
@@ -200,6 +226,12 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Noticed<T> {
                 self.notices.sent(id.clone(), caller);
                 asked = Some((self.notices.clone(), id));
             }
+        }
+        if let JsonRpcMessage::Notification(told) = &message
+            && let ClientNotification::CancelledNotification(cancelled) = &told.notification
+            && let Some(id) = &cancelled.params.request_id
+        {
+            self.notices.cancelled(id);
         }
         let sent = self.transport.send(message);
         async move {

@@ -68,6 +68,27 @@ fn a_log_line_without_a_request_goes_to_a_call_only_while_it_is_alone() {
     assert!(second.lock().unwrap().is_empty());
 }
 
+/// A server that stops as it was told answers nothing.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_was_cancelled_keeps_log_lines_from_others_for_a_time() {
+    let notices = Notices::new("demo");
+    let ((one, first), (two, _)) = (listener(), listener());
+    notices.sent(id(1), Arc::downgrade(&one));
+    notices.sent(id(2), Arc::downgrade(&two));
+    drop(two);
+    tokio::time::advance(TIME_TO_STOP).await;
+    log(&notices, "it was not told yet");
+    notices.cancelled(&id(2));
+    tokio::time::advance(TIME_TO_STOP - Duration::from_secs(1)).await;
+    log(&notices, "it may still be at it");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    log(&notices, "alone");
+    assert_eq!(
+        *first.lock().unwrap(),
+        [json!({"type": "log", "level": "info", "logger": "db", "data": "alone"})]
+    );
+}
+
 #[test]
 fn a_log_line_of_a_request_goes_to_that_one_only() {
     let notices = Notices::new("demo");
@@ -101,8 +122,8 @@ fn what_is_told_is_bounded() {
     assert!(told[1]["data"].as_str().unwrap().starts_with("{\"deep\":\"xx"));
 }
 
-#[test]
-fn after_too_many_requests_were_given_up_no_line_is_told_by_guess() {
+#[tokio::test(start_paused = true)]
+async fn after_too_many_requests_were_given_up_no_line_is_told_by_guess() {
     let notices = Notices::new("demo");
     for given_up in 0..MAX_REQUESTS {
         notices.sent(id(given_up as i64), Weak::new());
@@ -112,6 +133,9 @@ fn after_too_many_requests_were_given_up_no_line_is_told_by_guess() {
     assert_eq!(notices.state().under_way.len(), 1);
     log(&notices, "of whom?");
     assert!(told.lock().unwrap().is_empty());
+    tokio::time::advance(TIME_TO_STOP).await;
+    log(&notices, "of the only one");
+    assert_eq!(told.lock().unwrap().len(), 1);
 }
 
 #[test]
