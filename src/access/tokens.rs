@@ -60,6 +60,24 @@ pub(super) struct Tokens {
     keys: ArcSwap<Keys>,
 }
 
+impl TokenSettings {
+    /// Whether tokens can be made like this.
+    ///
+    /// # Errors
+    /// When they would live too short or too long, or the secret is too short.
+    pub fn check(&self) -> Result<(), KeyFileError> {
+        if !TTL_S.contains(&self.ttl_s) {
+            return Err(KeyFileError::Ttl(self.ttl_s));
+        }
+        match self.secret.as_ref().map(|secret| secret.expose().len()) {
+            Some(length) if length < MIN_SECRET_BYTES => {
+                Err(KeyFileError::ShortSecret { length, needed: MIN_SECRET_BYTES })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// The keys of one moment.
 struct Keys {
     /// The newest last: that one signs.
@@ -112,15 +130,7 @@ impl Tokens {
         now_ms: u64,
     ) -> Result<Self, KeyFileError> {
         ring_provider::install();
-        if !TTL_S.contains(&settings.ttl_s) {
-            return Err(KeyFileError::Ttl(settings.ttl_s));
-        }
-        if let Some(secret) = &settings.secret {
-            let length = secret.expose().len();
-            if length < MIN_SECRET_BYTES {
-                return Err(KeyFileError::ShortSecret { length, needed: MIN_SECRET_BYTES });
-            }
-        }
+        settings.check()?;
         let file = path.filter(|_| settings.secret.is_none()).map(KeyFile::new);
         let stored = match (&settings.secret, &file) {
             (Some(secret), _) => vec![StoredKey::of_secret(secret)],

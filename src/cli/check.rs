@@ -20,7 +20,7 @@ use super::spinner::Spinner;
 use super::terminal::{Terminal, clean, print};
 use super::{Outcome, signals};
 use crate::config::Settings;
-use crate::{gateway, http, tools};
+use crate::{audit, gateway, http, tools};
 
 /// Runs the command.
 ///
@@ -68,10 +68,18 @@ async fn all(args: &CheckArgs, global: &GlobalArgs) -> Vec<Finding> {
     let mut findings = settings::check(&settings, global);
     findings.extend(models);
     findings.push(host::folder("data folder", "data_dir", &data_dir));
+    findings.extend(audit_log(&settings, &data_dir));
     findings.push(port);
     findings.extend(plugins);
     findings.extend(servers);
     findings
+}
+
+/// The folder of the audit log: without it the gateway does not start.
+fn audit_log(settings: &Settings, data_dir: &Path) -> Option<Finding> {
+    let config = settings.section::<audit::Config>("audit").ok().filter(|config| config.enabled)?;
+    let file = data_dir.join(&config.file);
+    Some(host::folder("audit log", "audit.file", file.parent().unwrap_or(data_dir)))
 }
 
 fn data_dir(settings: &Settings) -> PathBuf {

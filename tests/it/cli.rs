@@ -182,6 +182,22 @@ fn check_starts_every_server_and_says_why_one_does_not() {
     assert!(!folder.path().join("data").exists(), "a check changes nothing");
 }
 
+/// What would keep the gateway from starting.
+#[test]
+fn check_finds_what_the_start_would() {
+    let folder = Folder::new().with("gateway.toml", "[access]\ntoken_ttl_s = 5\n").with_servers(&json!({}));
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    std::fs::write(folder.path().join("data/audit"), "in the way").unwrap();
+    let output = folder.run(&["check", "--offline", "--json", "--port", "0"]);
+    assert_eq!(output.code, Some(1));
+    let report = output.json();
+    for (name, words) in [("access tokens", "access.token_ttl_s is 5"), ("audit log", "(audit.file)")] {
+        let found = finding(&report, name);
+        assert_eq!(found["state"], "failed", "{found}");
+        assert!(found["summary"].as_str().unwrap().contains(words), "{found}");
+    }
+}
+
 #[test]
 fn check_is_content_with_a_folder_that_works() {
     let folder = Folder::new().with_servers(&json!({}));

@@ -60,6 +60,9 @@ fn faults_of(config: &Config) -> Vec<Finding> {
         );
         findings.push(Finding::new(Area::Settings, "access", State::Warning, words));
     }
+    if let Err(error) = config.access.tokens(config.token_secret.clone()).check() {
+        findings.push(failed("access tokens", error.to_string()));
+    }
     if let Err(error) = telemetry::check(&config.log) {
         findings.push(failed("log", error.to_string()));
     }
