@@ -12,7 +12,7 @@ use rmcp::model::{
 };
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler, tool, tool_handler, tool_router};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -75,6 +75,7 @@ struct QueryResult {
     /// The rows: column name to value. A blob is {"type": "blob", "bytes": length, "base64": data}.
     rows: Vec<Row>,
     /// Number of rows here.
+    #[schemars(transform = without_format)]
     row_count: usize,
     /// True when the query has more rows than are here.
     truncated: bool,
@@ -84,6 +85,7 @@ struct QueryResult {
 #[derive(Serialize, JsonSchema)]
 struct WriteResult {
     /// Rows inserted, updated or deleted, those changed by triggers and foreign keys not counted.
+    #[schemars(transform = without_format)]
     affected_rows: u64,
     /// What a RETURNING clause returned.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -105,6 +107,11 @@ struct CreateResult {
 struct InsightResult {
     /// Number of insights in the memo now.
     insights: i64,
+}
+
+/// `uint64` and the like are Rust's: clients that check formats complain of those they do not know.
+fn without_format(schema: &mut Schema) {
+    schema.remove("format");
 }
 
 #[tool_router]
