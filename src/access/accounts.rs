@@ -252,7 +252,7 @@ impl Accounts {
         }
         let now_ms = self.now_ms();
         if new.expires_ms.is_some_and(|end| end <= now_ms) {
-            return Err(AccountError::invalid("expires", "this time is over"));
+            return Err(AccountError::invalid("expires_at", "this time is over"));
         }
         let create = move |store: &mut Store| {
             let (created, stored) = store.transact(|sql| keys::insert(sql, owner, &new, now_ms))?;

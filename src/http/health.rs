@@ -65,6 +65,10 @@ pub(super) async fn welcome() -> Response {
         "metrics": "/metrics",
         "plugins": "/api/v1/plugins",
         "tools": "/api/v1/mcp/tools",
+        "mcp": "/mcp",
+        "login": "/api/v1/login/access-token",
+        "keys": "/api/v1/keys",
+        "users": "/api/v1/users",
         "openapi": "/openapi.json",
         "docs": "/docs",
     });

@@ -82,7 +82,7 @@ async fn nonsense_is_refused_with_the_name_of_the_field() {
     let user = accounts.create_user(new_user("a", Role::User)).await.unwrap();
     assert_eq!(field(accounts.create_key(user.id, new_key(&[])).await.unwrap_err()), "scopes");
     let late = NewApiKey { expires_ms: Some(NOW), ..new_key(&["chat"]) };
-    assert_eq!(field(accounts.create_key(user.id, late).await.unwrap_err()), "expires");
+    assert_eq!(field(accounts.create_key(user.id, late).await.unwrap_err()), "expires_at");
 }
 
 #[tokio::test]
