@@ -96,7 +96,9 @@ impl Access {
             Visit { access: self, request_id, door, peer, trace_id, rate_slot, who, rates: None, trace };
         let policies = self.policies.snapshot();
         if let Err(error) = visit.pass(&policies, &mut facts).await {
-            visit.record(&error, facts.get().as_deref());
+            if !visit.door.opens_without(&error) {
+                visit.record(&error, facts.get().as_deref());
+            }
             return Err(error);
         }
         let Visit { request_id, door, peer, trace_id, who, rates, trace, .. } = visit;

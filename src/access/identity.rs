@@ -31,6 +31,8 @@ pub enum Door {
     Guarded(&'static str),
     /// The MCP server: always for authenticated callers, and only for those who may list tools.
     Mcp,
+    /// `/openapi.json`: for everybody, and with the tools for authenticated callers who may list them.
+    Document,
     /// Always for authenticated callers, whatever their scopes.
     Known,
 }
@@ -42,7 +44,7 @@ impl Door {
         match self {
             Self::Chat => Some("chat"),
             Self::Guarded(scope) => Some(scope),
-            Self::Mcp => Some("tools:list"),
+            Self::Mcp | Self::Document => Some("tools:list"),
             Self::Known => None,
         }
     }
@@ -52,8 +54,14 @@ impl Door {
         match self {
             Self::Chat => "chat",
             Self::Mcp => "mcp",
-            Self::Guarded(_) | Self::Known => "rest",
+            Self::Guarded(_) | Self::Document | Self::Known => "rest",
         }
+    }
+
+    /// Whether who gets this answer comes in all the same, with less: that is no refusal.
+    #[must_use]
+    pub fn opens_without(self, missing: &AccessError) -> bool {
+        self == Self::Document && matches!(missing, AccessError::Missing | AccessError::MissingScope(_))
     }
 }
 

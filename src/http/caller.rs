@@ -15,7 +15,7 @@ use super::rebinding;
 use super::state::App;
 use crate::access::accounts::UserId;
 use crate::access::{AccessError, AccessScope, Credential, Door, Entry, Grants};
-use crate::audit::AuditEvent;
+use crate::audit::{AuditEvent, AuditOutcome};
 use crate::chat::TurnContext;
 use crate::domain::{HttpFacts, Principal, PrincipalKind, RequestId, TraceId};
 use crate::llm::ToolChoice;
@@ -122,6 +122,12 @@ impl Member {
         self.0.subject().peer
     }
 
+    /// That this caller was refused `target`, for the audit log.
+    pub(super) fn refusal(&self, target: String) -> AuditEvent {
+        let outcome = AuditOutcome::Denied { rule: "scope".to_owned(), status: 403 };
+        AuditEvent { outcome, ..self.event("denied", target) }
+    }
+
     /// That this caller did `action` to `target`, for the audit log.
     pub(super) fn event(&self, action: &'static str, target: String) -> AuditEvent {
         AuditEvent::new(self.0.subject(), self.0.request_id().clone(), "rest", action, target)
@@ -180,10 +186,18 @@ impl FromRequestParts<App> for Scraper {
     }
 }
 
-impl ToolLister {
-    /// As from a request, for those who go on after a refusal.
-    pub(super) async fn enter(parts: &Parts, app: &App) -> Result<Self, AccessError> {
-        Box::pin(ask(parts, app, Door::Guarded("tools:list"))).await.map(Self)
+/// A reader of the document: `None` for somebody who may see no tools in it.
+pub(super) struct Reader(pub(super) Option<AccessScope>);
+
+impl FromRequestParts<App> for Reader {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        match Box::pin(ask(parts, app, Door::Document)).await {
+            Ok(scope) => Ok(Self(Some(scope))),
+            Err(refusal) if Door::Document.opens_without(&refusal) => Ok(Self(None)),
+            Err(refusal) => Err(refusal.into()),
+        }
     }
 }
 
@@ -194,7 +208,7 @@ pub(super) async fn enter(parts: &Parts, app: &App, door: Door) -> Result<Access
 async fn ask(parts: &Parts, app: &App, door: Door) -> Result<AccessScope, AccessError> {
     let in_query = match door {
         Door::Chat => None,
-        Door::Guarded(_) | Door::Mcp | Door::Known => query_key(parts),
+        Door::Guarded(_) | Door::Mcp | Door::Document | Door::Known => query_key(parts),
     };
     let credential = match (credential(&parts.headers), &in_query) {
         (Credential::None, Some(key)) => Credential::Key(key),

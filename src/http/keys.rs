@@ -42,7 +42,7 @@ pub(super) async fn create(
     member: Member,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    may_change_keys(&member)?;
+    may_change_keys(&app, &member, || "POST /api/v1/keys".to_owned())?;
     let accounts = app.accounts()?;
     let wish = Wish::parse(&body)?;
     let owner = match &wish.user {
@@ -124,7 +124,7 @@ pub(super) async fn revoke(
     let accounts = app.accounts()?;
     let key = visible(accounts, &member, &id).await?;
     if member.key_id() != Some(key.id.as_str()) {
-        may_change_keys(&member)?;
+        may_change_keys(&app, &member, || format!("DELETE /api/v1/keys/{}", key.id))?;
     }
     let revoked = accounts.revoke_key(&key.id).await?;
     if key.revoked_ms.is_none() {
@@ -146,10 +146,11 @@ async fn visible(accounts: &Accounts, member: &Member, id: &str) -> Result<ApiKe
     if member.is_admin() || member.user_id() == Some(key.owner) { Ok(key) } else { Err(missing()) }
 }
 
-fn may_change_keys(member: &Member) -> Result<(), ApiError> {
+fn may_change_keys(app: &App, member: &Member, wanted: impl FnOnce() -> String) -> Result<(), ApiError> {
     if member.is_admin() || member.key_id().is_none() {
         return Ok(());
     }
+    app.audit().record(member.refusal(wanted()));
     Err(ApiError::forbidden(
         "an API key cannot make or revoke other keys: log in and use the access token, or use a key with the scope `admin`",
     ))

@@ -17,9 +17,8 @@ mod tests;
 use std::num::NonZeroUsize;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-use axum::extract::{FromRequestParts, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::http::request::Parts;
 use axum::response::Response;
 use bytes::Bytes;
 use lru::LruCache;
@@ -27,13 +26,11 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use utoipa::OpenApi;
 
-use super::caller::ToolLister;
-use super::error::ApiError;
+use super::caller::Reader;
 use super::health::json_bytes;
 use super::state::App;
 use super::tools_api::list::{tag_of, tagged};
 use super::{health, keys, login, metrics, openai, plugins, simple_chat, tools_api, users};
-use crate::access::AccessError;
 use crate::llm::ToolChoice;
 
 /// Documents kept: as many sets of visible tools as there are kinds of callers.
@@ -126,22 +123,6 @@ impl Documents {
     }
 }
 
-/// A caller who may list tools, or one who presents nothing that says so.
-pub(super) struct Reader(Option<ToolLister>);
-
-impl FromRequestParts<App> for Reader {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        match ToolLister::enter(parts, app).await {
-            Ok(lister) => Ok(Self(Some(lister))),
-            // Nothing presented, or nothing that has to do with tools: the rest is for everybody.
-            Err(AccessError::Missing | AccessError::MissingScope(_)) => Ok(Self(None)),
-            Err(refusal) => Err(refusal.into()),
-        }
-    }
-}
-
 /// This document
 ///
 /// With a credential that has the scope `tools:list`, there is one operation for each tool that it may see.
@@ -155,7 +136,7 @@ impl FromRequestParts<App> for Reader {
 )]
 pub(super) async fn document(State(app): State<App>, Reader(lister): Reader, headers: HeaderMap) -> Response {
     let tools = match &lister {
-        Some(ToolLister(scope)) => {
+        Some(scope) => {
             app.tools_settled(&ToolChoice::All).await;
             app.toolbox().visible(scope)
         }

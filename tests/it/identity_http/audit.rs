@@ -53,6 +53,33 @@ async fn calls_and_changes_are_written_down_with_who_and_how() {
     }
 }
 
+/// Every refusal, and nothing that was none: the document is for everybody.
+#[tokio::test]
+async fn refusals_are_written_down_and_answers_are_not() {
+    let (gateway, root) = start().await;
+    let grants = |scopes: Value| json!({"name": "k", "scopes": scopes});
+    let (lister, listing) = add_key(&gateway, &root, &grants(json!(["tools:list"]))).await;
+    let (_, chatting) = add_key(&gateway, &root, &grants(json!(["chat"]))).await;
+    gateway.get("/openapi.json").await.expect(200);
+    get(&gateway, &chatting, "/openapi.json").await.expect(200);
+    get(&gateway, "wg_unknown", "/openapi.json").await.words(401);
+    post(&gateway, &listing, KEYS, &grants(json!(["tools:list"]))).await.words(403);
+    let folder = gateway.folder().to_owned();
+    gateway.terminate();
+    let _keep = gateway.again();
+    assert!(gateway.wait().await.success());
+    let events = events(&folder);
+    let denied: Vec<Value> = events
+        .iter()
+        .filter(|event| event["action"] == "denied")
+        .map(|event| json!([event["target"], event["status"], event["rule"]]))
+        .collect();
+    let wanted =
+        [json!(["GET /openapi.json", 401, "credential"]), json!(["POST /api/v1/keys", 403, "scope"])];
+    assert_eq!(denied, wanted, "{events:#?}");
+    assert_eq!(events.last().unwrap()["principal"], format!("key:{lister}"));
+}
+
 #[tokio::test]
 async fn it_can_be_switched_off() {
     let gateway = builder().config("[audit]\nenabled = false").start().await;
