@@ -93,9 +93,11 @@ impl Redactor {
         match value {
             Value::Object(map) => {
                 let mut clean = Map::new();
+                let is_secrets = names_a_secret(&map);
                 for (key, value) in map {
                     path.push(key.to_lowercase());
-                    let is_hidden = shapes::is_secret_key(&key) || self.has_rule(path);
+                    let is_value = is_secrets && key.eq_ignore_ascii_case("value");
+                    let is_hidden = is_value || shapes::is_secret_key(&key) || self.has_rule(path);
                     let value = if is_hidden { hidden(&value) } else { self.value(value, path, depth) };
                     path.pop();
                     // Keys come from the caller as well.
@@ -104,7 +106,13 @@ impl Redactor {
                 Value::Object(clean)
             }
             Value::Array(items) => {
-                items.into_iter().map(|item| self.value(item, path, depth)).collect::<Vec<_>>().into()
+                // What follows `--password` in a command line.
+                let mut is_next = false;
+                let clean = items.into_iter().map(|item| {
+                    let is_hidden = std::mem::replace(&mut is_next, is_secret_option(&item));
+                    if is_hidden && !is_next { hidden(&item) } else { self.value(item, path, depth) }
+                });
+                clean.collect::<Vec<_>>().into()
             }
             Value::String(text) => Value::String(self.argument_text(&text, path, depth)),
             // The key of somebody else may consist of digits.
@@ -162,6 +170,20 @@ fn hidden(value: &Value) -> Value {
         Value::Null => Value::Null,
         _ => Value::String(HIDDEN.to_owned()),
     }
+}
+
+/// Whether this is a pair such as `{"name": "password", "value": "..."}`, as lists of headers and variables have them.
+fn names_a_secret(map: &Map<String, Value>) -> bool {
+    let is_name = |key: &str| ["name", "header", "field", "variable", "option"].contains(&key);
+    map.iter().any(|(key, value)| {
+        is_name(&key.to_ascii_lowercase()) && value.as_str().is_some_and(shapes::is_secret_key)
+    })
+}
+
+/// `--password`, whose value is what comes next.
+fn is_secret_option(value: &Value) -> bool {
+    let option = value.as_str().filter(|text| text.starts_with('-'));
+    option.is_some_and(|text| !text.contains(['=', ' ']) && shapes::is_secret_key(text))
 }
 
 /// Whether `name` is what `pattern` says, `*` standing for any characters.

@@ -148,7 +148,7 @@ fn is_secret_shape(word: &str) -> bool {
     })
 }
 
-/// After `word`: what stands between it and its secret, and what follows that. `Bearer x`, `password = 'x'`,
+/// After `word`: what stands between it and its secret, and what follows that. `Bearer x`, `--token x`, `password = 'x'`,
 /// `"token": "x"`, `?apikey=x`.
 fn named_value<'a>(word: &str, after: &'a str) -> Option<(&'a str, &'a str)> {
     let is_scheme = word == "bearer";
@@ -157,7 +157,9 @@ fn named_value<'a>(word: &str, after: &'a str) -> Option<(&'a str, &'a str)> {
     }
     let marks = after.find(|c: char| !(c.is_whitespace() || "'\"`\\=:>".contains(c))).unwrap_or(after.len());
     let (between, value) = after.split_at(marks);
-    let assigns = between.contains(['=', ':']) || (is_scheme && between.starts_with(char::is_whitespace));
+    // `Bearer x`, and `--password x` in a command line.
+    let is_before = is_scheme || word.starts_with("--");
+    let assigns = between.contains(['=', ':']) || (is_before && between.starts_with(char::is_whitespace));
     if !assigns || value.is_empty() {
         return None;
     }

@@ -43,6 +43,31 @@ fn keys_that_name_secrets() {
 }
 
 #[test]
+fn pairs_and_command_lines() {
+    let sent = json!({
+        "headers": [{"name": "X-Api-Key", "value": "v"}, {"name": "accept", "value": "text"}],
+        "args": ["run", "--password", "v", "--user", "ann", "--token", "--verbose", "x"],
+        "command": "mysql --user ann --password hunter2 --verbose",
+    });
+    let expected = json!({
+        "headers": [{"name": "X-Api-Key", "value": HIDDEN}, {"name": "accept", "value": "text"}],
+        "args": ["run", "--password", HIDDEN, "--user", "ann", "--token", HIDDEN, "x"],
+        "command": format!("mysql --user ann --password {HIDDEN} --verbose"),
+    });
+    assert_eq!(clean(&sent), expected);
+}
+
+#[test]
+fn targets_are_names_or_addresses() {
+    let target = |text: &str| redactor(&Config::default()).target(text);
+    for plain in ["key:a1b2", "read_query", "GET /api/v1/keys", "db://files/x?page=2"] {
+        assert_eq!(target(plain), plain);
+    }
+    assert_eq!(target("db://files/x?token=abc"), format!("db://files/x?token={HIDDEN}"));
+    assert_eq!(target("db://ann:pw@files/x"), format!("db://{HIDDEN}@files/x"));
+}
+
+#[test]
 fn rules_are_keys_or_ends_of_paths() {
     let redact = ["query", "*.email", "User.Phone", "x_*_y"].map(str::to_owned).to_vec();
     let redactor = redactor(&Config { redact, ..Config::default() });
