@@ -21,6 +21,8 @@ mod clients;
 #[path = "../support/component.rs"]
 #[allow(dead_code, reason = "what one kind of test uses, another may not")]
 mod component;
+#[cfg(unix)]
+mod doors;
 mod examples;
 mod faults;
 mod guests;
