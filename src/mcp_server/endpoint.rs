@@ -19,7 +19,7 @@ use tracing::Span;
 use super::call::RequestStream;
 use super::handler::{Handler, Setup};
 use super::sessions::{Owner, SessionsOf};
-use super::view::View;
+use super::view::{VIA, View};
 use super::{McpServer, batch, places};
 use crate::access::{AccessError, AccessScope, LimitReached};
 
@@ -88,7 +88,7 @@ impl McpServer {
             };
             is_session |= glimpse.method == "initialize";
             if CALLS.contains(&&*glimpse.method) && !scope.grants().has(CALL_SCOPE) {
-                return missing_scope(&glimpse.id);
+                return missing_scope(&scope, &glimpse);
             }
             accept_both(&mut request);
         }
@@ -212,12 +212,14 @@ async fn in_protocol(response: McpResponse) -> McpResponse {
 }
 
 /// For callers who may list and not call, in the way the protocol's authorization has it: the client may ask for more.
-fn missing_scope(id: &serde_json::Value) -> McpResponse {
+fn missing_scope(scope: &AccessScope, message: &Glimpse) -> McpResponse {
     const CHALLENGE: HeaderValue = HeaderValue::from_static(
         "Bearer realm=\"witgate\", error=\"insufficient_scope\", scope=\"tools:call\"",
     );
-    let refusal = AccessError::MissingScope(CALL_SCOPE).to_string();
-    let mut response = error(StatusCode::FORBIDDEN, -32600, &refusal, id);
+    // Asked once more so that it is written down.
+    let refusal = scope.check_call(VIA, &message.method, &message.method).err();
+    let refusal = refusal.unwrap_or(AccessError::MissingScope(CALL_SCOPE)).to_string();
+    let mut response = error(StatusCode::FORBIDDEN, -32600, &refusal, &message.id);
     response.headers_mut().insert(header::WWW_AUTHENTICATE, CHALLENGE);
     response
 }

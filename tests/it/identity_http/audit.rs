@@ -64,6 +64,8 @@ async fn refusals_are_written_down_and_answers_are_not() {
     get(&gateway, &chatting, "/openapi.json").await.expect(200);
     get(&gateway, "wg_unknown", "/openapi.json").await.words(401);
     post(&gateway, &listing, KEYS, &grants(json!(["tools:list"]))).await.words(403);
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "read_query"}});
+    assert_eq!(post(&gateway, &listing, "/mcp", &call).await.status, 403);
     let folder = gateway.folder().to_owned();
     gateway.terminate();
     let _keep = gateway.again();
@@ -74,8 +76,11 @@ async fn refusals_are_written_down_and_answers_are_not() {
         .filter(|event| event["action"] == "denied")
         .map(|event| json!([event["target"], event["status"], event["rule"]]))
         .collect();
-    let wanted =
-        [json!(["GET /openapi.json", 401, "credential"]), json!(["POST /api/v1/keys", 403, "scope"])];
+    let wanted = [
+        json!(["GET /openapi.json", 401, "credential"]),
+        json!(["POST /api/v1/keys", 403, "scope"]),
+        json!(["tools/call", 403, "scope"]),
+    ];
     assert_eq!(denied, wanted, "{events:#?}");
     assert_eq!(events.last().unwrap()["principal"], format!("key:{lister}"));
 }
