@@ -199,6 +199,7 @@ fn enter(runtime: &Runtime, access: &Access, credential: &str) {
         credential: Credential::Key(credential),
         peer: None,
         trace_id: None,
+        foreign_page: None,
         rate_slot: None,
     };
     let scope = runtime.block_on(access.enter(entry, || unreachable!("there is no policy")));

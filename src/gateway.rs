@@ -296,7 +296,7 @@ pub fn open_audit(config: &Config) -> anyhow::Result<AuditLog> {
 }
 
 /// Waits until the audit log is written.
-async fn flush_audit(audit: &AuditLog) {
+pub async fn flush_audit(audit: &AuditLog) {
     if !audit.flush(AUDIT_FLUSH).await {
         tracing::error!("the audit log could not be written to its end: is the disk slow or full?");
     }

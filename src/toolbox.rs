@@ -32,7 +32,7 @@ pub struct Toolbox {
 /// One call, beside its tool and arguments.
 #[derive(Clone, Debug)]
 pub struct CallSite {
-    /// How the call came in: `chat`, `rest` or `mcp`.
+    /// How the call came in: `chat`, `rest`, `mcp` or `cli`.
     pub via: &'static str,
     /// Id of the call, for logs.
     pub call_id: String,

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::identity::{Door, Identified};
+use super::identity::{Credential, Door, Identified};
 use super::limits::{LimitKind, Metered, Rates};
 use super::scope::{AccessScope, Inner};
 use super::trace::{Trace, Verdict};
@@ -73,11 +73,24 @@ impl Access {
         self.admit(who, entry, Some(facts), Trace::default()).await
     }
 
-    /// [`Self::enter`] for a message at standard input: there is no HTTP request.
+    /// [`Self::enter`] for whoever started this process, or has a key to it: there is no HTTP request.
     ///
     /// # Errors
     /// As [`Self::enter`].
-    pub async fn enter_at_stdin(&self, entry: Entry<'_>) -> Result<AccessScope, AccessError> {
+    pub async fn enter_locally(
+        &self,
+        door: Door,
+        credential: Credential<'_>,
+    ) -> Result<AccessScope, AccessError> {
+        let entry = Entry {
+            request_id: RequestId::generate(),
+            door,
+            credential,
+            peer: None,
+            trace_id: None,
+            foreign_page: None,
+            rate_slot: None,
+        };
         let who = self.identity.recognize(&entry).await;
         self.admit(who, entry, None::<fn() -> HttpFacts>, Trace::default()).await
     }
@@ -218,7 +231,8 @@ impl Visit<'_> {
     }
 
     fn record(&self, error: &AccessError, facts: Option<&HttpFacts>) {
-        let target = facts.map_or("stdio".to_owned(), |facts| format!("{} {}", facts.method, facts.path));
+        let local = if self.door == Door::CommandLine { "command line" } else { "stdio" };
+        let target = facts.map_or(local.to_owned(), |facts| format!("{} {}", facts.method, facts.path));
         self.access.audit.record(AuditEvent {
             subject: AuditSubject {
                 peer: self.peer,

@@ -35,6 +35,8 @@ pub enum Door {
     Document,
     /// Always for authenticated callers, whatever their scopes.
     Known,
+    /// `witgate tools call`, for those who may call tools.
+    CommandLine,
 }
 
 impl Door {
@@ -44,6 +46,7 @@ impl Door {
         match self {
             Self::Chat => Some("chat"),
             Self::Guarded(scope) => Some(scope),
+            Self::CommandLine => Some("tools:call"),
             Self::Mcp | Self::Document => Some("tools:list"),
             Self::Known => None,
         }
@@ -54,6 +57,7 @@ impl Door {
         match self {
             Self::Chat => "chat",
             Self::Mcp => "mcp",
+            Self::CommandLine => "cli",
             Self::Guarded(_) | Self::Document | Self::Known => "rest",
         }
     }
@@ -74,7 +78,7 @@ pub enum Credential<'a> {
     Key(&'a str),
     /// Something that is no text.
     Unreadable,
-    /// Having started this process, for a client at its standard input: whoever can do that can read the data folder.
+    /// Having started this process: whoever can do that can read the data folder.
     Operator,
 }
 

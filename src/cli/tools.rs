@@ -1,7 +1,8 @@
 //! `witgate tools`: the tools of the MCP servers and plugins, listed or called, without a model.
 //!
-//! Starts servers and plugins in this process, waits until every one is ready or has failed, and stops them again. Calls go
-//! through the same registry as a model's calls: names, validation, timeouts and retries are the same.
+//! Starts servers and plugins in this process, waits until every one is ready or has failed, and stops them again. A call
+//! is that of the operator of this machine, and goes the way of all others: names, validation, timeouts and retries are the
+//! same, policies are asked, and it is written to the audit log.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -15,8 +16,12 @@ use super::local::missing_servers;
 use super::spinner::Spinner;
 use super::terminal::{Style, Terminal, clean, note, one_line, print};
 use super::{Outcome, signals};
-use crate::domain::{Principal, PrincipalKind, RequestId, ToolContext, ToolDefinition, ToolResult};
+use crate::access::{Access, Credential, Door, WasmPolicies};
+use crate::audit::AuditLog;
+use crate::domain::{ProgressListener, ToolDefinition, ToolResult, ids};
+use crate::gateway::{flush_audit, open_audit};
 use crate::plugin_host::PluginHost;
+use crate::toolbox::{CallError, CallSite, Toolbox};
 use crate::tools::mcp::McpServers;
 use crate::tools::wasm::WasmTools;
 use crate::tools::{ToolRegistry, ToolSnapshot};
@@ -54,6 +59,10 @@ pub(super) async fn run(
     // What goes wrong with servers and tools is told in plain words.
     loaded.log_only("off", global)?;
     let config = loaded.config;
+    let audit = match &args.command {
+        ToolsCommand::Call { .. } => open_audit(&config)?,
+        ToolsCommand::List { .. } => AuditLog::none(),
+    };
     let wait = Duration::from_millis(config.tools.mcp.handshake_timeout_ms) + EXTRA_WAIT;
     let servers = McpServers::start(config.mcp_servers, config.tools.mcp.clone());
     let work = async {
@@ -61,14 +70,18 @@ pub(super) async fn run(
         let plugins = PluginHost::start(config.plugins, config.variables, config.data_dir).await?;
         let plugin_tools = Arc::new(WasmTools::new(plugins.folder()));
         // Made when all tools are there: which server started first must not decide who keeps a name.
-        let registry = ToolRegistry::with_newcomers(config.tools, servers.sources(), Some(plugin_tools));
+        let registry =
+            Arc::new(ToolRegistry::with_newcomers(config.tools, servers.sources(), Some(plugin_tools)));
         match &args.command {
             ToolsCommand::List { json } => {
                 tell_missing(&servers, terminal);
                 list(&registry.snapshot(), *json, terminal)
             }
             ToolsCommand::Call { name, json, .. } => {
-                call(&servers, &registry.snapshot(), name, &arguments, *json, terminal).await
+                let policies = Arc::new(WasmPolicies::new(plugins.folder()));
+                let access = Access::new(&config.access, None, policies).with_audit(audit.clone());
+                let toolbox = Toolbox::new(registry, audit.clone());
+                call(&servers, &access, &toolbox, (name, &arguments), *json, terminal).await
             }
         }
     };
@@ -77,6 +90,7 @@ pub(super) async fn run(
         signal = signals::any() => signal,
     };
     servers.shutdown().await;
+    flush_audit(&audit).await;
     outcome
 }
 
@@ -145,27 +159,32 @@ fn table(tools: &[&ToolDefinition], terminal: Terminal) -> String {
 
 async fn call(
     servers: &McpServers,
-    tools: &ToolSnapshot,
-    name: &str,
-    arguments: &str,
+    access: &Access,
+    toolbox: &Toolbox,
+    (name, arguments): (&str, &str),
     json: bool,
     terminal: Terminal,
 ) -> anyhow::Result<Outcome> {
-    let Some(tool) = tools.find(name) else {
+    let scope = Box::pin(access.enter_locally(Door::CommandLine, Credential::Operator)).await?;
+    let Some(tool) = toolbox.find(&scope, name) else {
         tell_missing(servers, terminal);
+        let tools = toolbox.snapshot();
         bail!(unknown_tool(name, tools.tools().iter().map(|tool| tool.definition.name.as_str())));
     };
-    let context = ToolContext {
-        principal: Principal::new("cli", PrincipalKind::User),
-        request_id: RequestId::generate(),
+    let site = CallSite {
+        via: "cli",
+        call_id: ids::random_id("call_"),
         session_id: None,
-        call_id: crate::domain::ids::random_id("call_"),
-        progress: Default::default(),
+        progress: ProgressListener::default(),
     };
-    match tool.invoke(arguments, &context).await {
+    match toolbox.call(&scope, &tool, arguments, site).await {
         Ok(result) => show(&result, json, terminal),
         Err(error) => {
-            note(&format!("{} {}\n", terminal.err(Style::Bad, "error:"), clean(&error.message)));
+            let words = match &error {
+                CallError::Access(refusal) => refusal.to_string(),
+                CallError::Tool(error) => error.message.clone(),
+            };
+            note(&format!("{} {}\n", terminal.err(Style::Bad, "error:"), clean(&words)));
             Ok(Outcome::Failed)
         }
     }

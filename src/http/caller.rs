@@ -208,7 +208,7 @@ pub(super) async fn enter(parts: &Parts, app: &App, door: Door) -> Result<Access
 async fn ask(parts: &Parts, app: &App, door: Door) -> Result<AccessScope, AccessError> {
     let in_query = match door {
         Door::Chat => None,
-        Door::Guarded(_) | Door::Mcp | Door::Document | Door::Known => query_key(parts),
+        Door::Guarded(_) | Door::Mcp | Door::Document | Door::Known | Door::CommandLine => query_key(parts),
     };
     let credential = match (credential(&parts.headers), &in_query) {
         (Credential::None, Some(key)) => Credential::Key(key),

@@ -15,9 +15,8 @@ use tracing::{Instrument, Span};
 use super::McpServer;
 use super::handler::{Handler, Setup};
 use super::view::View;
-use crate::access::{Access, AccessError, AccessScope, Credential, Door, Entry};
+use crate::access::{Access, AccessError, AccessScope, Credential, Door};
 use crate::config::secret::Secret;
-use crate::domain::RequestId;
 
 /// Why serving broke off.
 #[derive(Debug, thiserror::Error)]
@@ -45,16 +44,7 @@ impl StdioCaller {
     pub async fn enter(&self) -> Result<AccessScope, AccessError> {
         let credential =
             self.key.as_ref().map_or(Credential::Operator, |key| Credential::Key(key.expose().trim()));
-        let entry = Entry {
-            request_id: RequestId::generate(),
-            door: Door::Mcp,
-            credential,
-            peer: None,
-            trace_id: None,
-            foreign_page: None,
-            rate_slot: None,
-        };
-        Box::pin(self.access.enter_at_stdin(entry)).await
+        Box::pin(self.access.enter_locally(Door::Mcp, credential)).await
     }
 }
 

@@ -143,9 +143,9 @@ async fn what_one_key_has_hidden_is_never_another_ones() {
         let send = async |key: &str, body: &Value| {
             let request = gateway.completion(body).header("x-api-key", key);
             if stream {
-                drop(request.stream().await.collect().await)
+                drop(request.stream().await.collect().await);
             } else {
-                drop(request.send().await.expect(200))
+                drop(request.send().await.expect(200));
             }
         };
         // The third never had such a reply, but says that it had.

@@ -11,6 +11,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::rpc::request;
 use crate::harness::gateway::{Builder, descendants, is_alive};
+use crate::harness::program::{Finished, run};
 use crate::harness::{Gateway, PATIENCE, eventually, within};
 use crate::identity_http::{access, events};
 
@@ -92,6 +93,13 @@ async fn refused(builder: &Builder, arguments: &[&str]) -> String {
     let output = within(PATIENCE, "the end", output).await.unwrap();
     assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
     fs::read_to_string(builder.folder().join("stderr.log")).unwrap()
+}
+
+/// `witgate tools call`, with the settings of `builder`.
+async fn called_by_hand(builder: &Builder, tool: &str, query: &str) -> Finished {
+    let mut command = Command::from(builder.command_of("tools"));
+    command.args(["call", tool, &json!({"query": query}).to_string()]);
+    run(command, "").await
 }
 
 fn builder() -> Builder {
@@ -257,6 +265,16 @@ async fn policies_are_asked_for_the_operator_too() {
     let facts = ["principal", "rule", "target", "via"].map(|field| denied[0][field].clone());
     assert_eq!(facts, ["cli", "plugin:tool-permissions", "write_query", "mcp"].map(Value::from));
     assert_eq!((denied.len(), written(plugged.folder(), "tool_call").len()), (1, 1));
+
+    // The same on the command line, where the same person is at work.
+    let denied = called_by_hand(&plugged, "write_query", "DELETE FROM t").await;
+    assert!(!denied.success && denied.stderr.contains("nothing is written here"), "{denied:?}");
+    called_by_hand(&plugged, "read_query", "SELECT 1").await.output();
+    for (action, target) in [("denied", "write_query"), ("tool_call", "read_query")] {
+        let lines = written(plugged.folder(), action);
+        let facts = ["principal", "target", "via"].map(|field| lines[1][field].clone());
+        assert_eq!((facts, lines.len()), (["cli", target, "cli"].map(Value::from), 2));
+    }
 
     let closed = builder().bundled("tool-permissions", "[config]\ndefault = { endpoints = \"deny\" }");
     let words = refused(&closed, &[]).await;
