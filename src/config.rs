@@ -12,12 +12,14 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{anyhow, bail};
 use serde::de::DeserializeOwned;
 
+pub use self::bounds::positive;
 use self::environment::Environment;
 pub use self::environment::Variables;
 use self::mcp_servers::McpServerConfig;
 use self::secret::Secret;
 use self::value::{Entry, Origin, Table, Value};
 
+mod bounds;
 mod deserialize;
 mod dotenv;
 mod environment;

@@ -38,6 +38,7 @@ use self::sessions::Sessions;
 pub use self::stdio::{StdioCaller, StdioError};
 use self::view::View;
 use crate::access::AccessScope;
+use crate::config::positive;
 use crate::toolbox::Toolbox;
 
 /// `[mcp_server]` in `gateway.toml`.
@@ -46,8 +47,10 @@ use crate::toolbox::Toolbox;
 pub struct Config {
     /// Most sessions of MCP clients at the same time; a further one takes the place of the one that was idle for the
     /// longest time. Default 256.
+    #[serde(deserialize_with = "positive")]
     pub max_sessions: usize,
     /// How long a session lives that nobody uses, in milliseconds. Default 1800000 (half an hour).
+    #[serde(deserialize_with = "positive")]
     pub session_idle_ms: u64,
 }
 
@@ -94,8 +97,8 @@ impl McpServer {
     #[must_use]
     pub fn new(config: &Config, parts: Parts) -> Self {
         let Parts { toolbox, servers, tools_settled, keep_alive } = parts;
-        let idle = Duration::from_millis(config.session_idle_ms.max(1));
-        let sessions = Arc::new(Sessions::new(config.max_sessions.max(1), idle));
+        let idle = Duration::from_millis(config.session_idle_ms);
+        let sessions = Arc::new(Sessions::new(config.max_sessions, idle));
         let reaper = tokio::spawn(end_idle_sessions(Arc::clone(&sessions), idle));
         Self(Arc::new(Inner {
             toolbox,

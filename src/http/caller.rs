@@ -15,7 +15,7 @@ use super::rebinding;
 use super::state::App;
 use crate::access::accounts::UserId;
 use crate::access::{AccessError, AccessScope, Credential, Door, Entry, Grants};
-use crate::audit::{AuditEvent, AuditOutcome};
+use crate::audit::{AuditEvent, AuditOutcome, AuditSubject};
 use crate::chat::TurnContext;
 use crate::domain::{HttpFacts, Principal, PrincipalKind, RequestId, TraceId};
 use crate::llm::ToolChoice;
@@ -229,6 +229,16 @@ async fn ask(parts: &Parts, app: &App, door: Door) -> Result<AccessScope, Access
     }
     tracing::Span::current().record("principal", scope.principal().id.as_str());
     Ok(scope)
+}
+
+/// Writes down that `rule` keeps a web page away from the MCP server, before anybody looks at its key.
+pub(super) fn note_refused_page(parts: &Parts, app: &App, rule: &'static str) {
+    let nobody = AuditSubject::from(&Principal::anonymous());
+    let subject = AuditSubject { peer: peer(parts), trace_id: trace_id(parts), ..nobody };
+    let target = format!("{} {}", parts.method, parts.uri.path());
+    let event = AuditEvent::new(subject, request_id(parts), "mcp", "denied", target);
+    let outcome = AuditOutcome::Denied { rule: rule.to_owned(), status: 403 };
+    app.audit().record(AuditEvent { outcome, ..event });
 }
 
 /// The presented key: `Authorization: Bearer`, else `X-API-KEY`.

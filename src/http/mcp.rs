@@ -76,7 +76,12 @@ impl FromRequestParts<App> for McpCaller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        rebinding::check(parts, app.server(), app.cors_config())?;
+        rebinding::check(parts, app.server(), app.cors_config()).map_err(|refusal| {
+            if let Some(rule) = refusal.rule() {
+                caller::note_refused_page(parts, app, rule);
+            }
+            ApiError::from(refusal)
+        })?;
         let entered = Box::pin(caller::enter(parts, app, Door::Mcp)).await;
         entered.map(Self).map_err(|refusal| refusal.with_hint(|| discovery::hint(parts, app)))
     }

@@ -16,11 +16,43 @@ use url::{Host, Url};
 use super::config::{CorsConfig, ServerConfig};
 use super::error::ApiError;
 
+/// Why a request is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It does not say where it goes to.
+    NoHost,
+    /// It goes to a host that is not allowed.
+    Host,
+    /// It comes from a page that is not allowed.
+    Origin,
+}
+
+impl Refusal {
+    /// The rule that refuses; `None` for a request that is broken.
+    pub(super) fn rule(self) -> Option<&'static str> {
+        match self {
+            Self::NoHost => None,
+            Self::Host => Some("host"),
+            Self::Origin => Some("origin"),
+        }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NoHost => Self::bad_request(Some("host"), "the request must have one valid Host header"),
+            Refusal::Host => Self::host_not_allowed(),
+            Refusal::Origin => Self::origin_not_allowed(),
+        }
+    }
+}
+
 /// Refuses a request that a page of a stranger may have sent.
 ///
 /// # Errors
-/// 400 for a `Host` that is missing or none, 403 for one or an `Origin` that is not allowed.
-pub(super) fn check(parts: &Parts, server: &ServerConfig, cors: &CorsConfig) -> Result<(), ApiError> {
+/// [`Refusal`]: 400 for a `Host` that is missing or none, 403 for one or an `Origin` that is not allowed.
+pub(super) fn check(parts: &Parts, server: &ServerConfig, cors: &CorsConfig) -> Result<(), Refusal> {
     let host = allowed_authority(parts, server)?;
     let mut origins = parts.headers.get_all(header::ORIGIN).iter();
     let Some(origin) = origins.next() else { return Ok(()) };
@@ -32,7 +64,7 @@ pub(super) fn check(parts: &Parts, server: &ServerConfig, cors: &CorsConfig) -> 
         return Ok(());
     }
     tracing::warn!(?origin, "refused a request of a web page that is not allowed");
-    Err(ApiError::origin_not_allowed())
+    Err(Refusal::Origin)
 }
 
 /// The page of a stranger that may have sent the request: its origin, or the name it gave this machine.
@@ -67,30 +99,30 @@ fn is_for_this_machine(server: &ServerConfig) -> bool {
 ///
 /// # Errors
 /// As of [`check`], for the `Host`.
-pub(super) fn host(parts: &Parts, server: &ServerConfig) -> Result<String, ApiError> {
+pub(super) fn host(parts: &Parts, server: &ServerConfig) -> Result<String, Refusal> {
     let authority = allowed_authority(parts, server)?;
     let host = authority.host();
     Ok(authority.port_u16().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
 }
 
-fn allowed_authority(parts: &Parts, server: &ServerConfig) -> Result<Authority, ApiError> {
+fn allowed_authority(parts: &Parts, server: &ServerConfig) -> Result<Authority, Refusal> {
     let host = authority(parts)?;
     if is_allowed_host(&host, server) {
         return Ok(host);
     }
     tracing::warn!(host = host.as_str(), "refused a request to a host that is not allowed");
-    Err(ApiError::host_not_allowed())
+    Err(Refusal::Host)
 }
 
 /// Where the request says it goes: the one `Host` header, or what HTTP/2 has instead.
-fn authority(parts: &Parts) -> Result<Authority, ApiError> {
+fn authority(parts: &Parts) -> Result<Authority, Refusal> {
     let mut hosts = parts.headers.get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (None, _) => parts.uri.authority().cloned(),
         (Some(host), None) => host.to_str().ok().and_then(|host| host.parse().ok()),
         (Some(_), Some(_)) => None,
     };
-    host.ok_or_else(|| ApiError::bad_request(Some("host"), "the request must have one valid Host header"))
+    host.ok_or(Refusal::NoHost)
 }
 
 fn is_allowed_host(authority: &Authority, server: &ServerConfig) -> bool {
@@ -167,7 +199,7 @@ mod tests {
         let server = ServerConfig { allowed_hosts: texts(allowed), ..ServerConfig::default() };
         let cors = CorsConfig { allow_origins: texts(origins), ..CorsConfig::default() };
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        check(&parts, &server, &cors).err().map(|error| error.status().as_u16())
+        check(&parts, &server, &cors).err().map(|refusal| ApiError::from(refusal).status().as_u16())
     }
 
     #[test]

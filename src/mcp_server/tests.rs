@@ -102,6 +102,14 @@ async fn there_are_only_so_many_sessions() {
     open(&server, "a").await.unwrap();
 }
 
+#[test]
+fn settings_that_leave_no_room_are_refused() {
+    for bad in ["max_sessions", "session_idle_ms"] {
+        let error = toml::from_str::<Config>(&format!("{bad} = 0")).unwrap_err();
+        assert!(error.to_string().contains("must be at least 1"), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn idle_sessions_end() {
     let server = server(&Config { session_idle_ms: 1, ..Config::default() });

@@ -1,11 +1,11 @@
 //! Section `[tools]` of the configuration: limits of every tool call, and exceptions for single tools.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 
 use super::mcp;
+use crate::config::positive;
 
 /// `[tools]` in `gateway.toml`: how tools are named, offered and called.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -83,19 +83,6 @@ impl Default for Config {
             mcp: mcp::McpConfig::default(),
         }
     }
-}
-
-/// Refuses 0 where it would mean that no call can ever succeed.
-fn positive<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + Default + PartialEq + Display,
-{
-    let value = T::deserialize(deserializer)?;
-    if value == T::default() {
-        return Err(de::Error::custom("must be at least 1"));
-    }
-    Ok(value)
 }
 
 #[cfg(test)]

@@ -59,6 +59,10 @@ impl Accounts {
 
     async fn set_admin(&self, password: Secret) -> Result<(), AccountError> {
         password::check_length(&password)?;
+        if let Err(weakness) = password::check_rules(&password) {
+            // Starting without an admin would help nobody; whoever set it can set a better one.
+            tracing::warn!("WITGATE_ADMIN_PASSWORD is weak: {weakness}; it is taken all the same");
+        }
         let stored = self.read(|sql| users::with_password(sql, FIRST_ADMIN)).await?;
         let has_admin = self.read(|sql| users::has_admin(sql, None)).await?;
         let (user, hash) = match stored {

@@ -66,6 +66,11 @@ async fn refusals_are_written_down_and_answers_are_not() {
     post(&gateway, &listing, KEYS, &grants(json!(["tools:list"]))).await.words(403);
     let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "read_query"}});
     assert_eq!(post(&gateway, &listing, "/mcp", &call).await.status, 403);
+    // Web pages of strangers, whose keys nobody looks at.
+    for (name, value) in [("host", "evil.example"), ("origin", "http://evil.example")] {
+        let page = gateway.request("POST", "/mcp").header(name, value).header("x-api-key", &listing);
+        assert_eq!(page.json(&call).send().await.status, 403);
+    }
     let folder = gateway.folder().to_owned();
     gateway.terminate();
     let _keep = gateway.again();
@@ -80,9 +85,12 @@ async fn refusals_are_written_down_and_answers_are_not() {
         json!(["GET /openapi.json", 401, "credential"]),
         json!(["POST /api/v1/keys", 403, "scope"]),
         json!(["tools/call", 403, "scope"]),
+        json!(["POST /mcp", 403, "host"]),
+        json!(["POST /mcp", 403, "origin"]),
     ];
     assert_eq!(denied, wanted, "{events:#?}");
-    assert_eq!(events.last().unwrap()["principal"], format!("key:{lister}"));
+    let last: Vec<_> = events.iter().rev().take(3).map(|event| event["principal"].clone()).collect();
+    assert_eq!(last, ["anonymous", "anonymous", &format!("key:{lister}")]);
 }
 
 #[tokio::test]
