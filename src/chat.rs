@@ -43,7 +43,8 @@ use crate::sessions::SessionError;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Rounds of tool calls in one turn; the last one offers the model no tools. Default 10, at least 1.
+    /// Calls of the model in one turn; in the last one it may call no tools. Replies that are asked for again do not count.
+    /// Default 10, at least 1.
     pub max_tool_rounds: u32,
     /// How often an empty reply is asked again before it is an error. Default 1.
     pub empty_reply_retries: u32,
@@ -61,7 +62,8 @@ pub struct Config {
     pub max_parallel_tools: usize,
     /// Whether images in tool results are shown to the model as a user message after the results. Default true.
     pub tool_images: bool,
-    /// Replies whose hidden tool calls are remembered until the client sends its own results. Default 10000.
+    /// Calls of clients' own tools beside which the gateway's hidden calls are remembered, until the client sends its
+    /// results. Default 10000.
     pub max_hidden_replies: usize,
 }
 

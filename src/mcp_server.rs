@@ -45,11 +45,12 @@ use crate::toolbox::Toolbox;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Most sessions of MCP clients at the same time; a further one takes the place of the one that was idle for the
-    /// longest time. Default 256.
+    /// Most sessions of MCP clients at the same time. A further one takes a place of the caller who has the most: an idle
+    /// one if that caller has at least as many as the newcomer, one in use only from somebody with at least two more. Else
+    /// the newcomer gets 503. Default 256, at least 1.
     #[serde(deserialize_with = "positive")]
     pub max_sessions: usize,
-    /// How long a session lives that nobody uses, in milliseconds. Default 1800000 (half an hour).
+    /// How long a session lives that nobody uses, in milliseconds. Default 1800000 (half an hour), at least 1.
     #[serde(deserialize_with = "positive")]
     pub session_idle_ms: u64,
 }
