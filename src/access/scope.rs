@@ -26,7 +26,7 @@ pub(super) struct Inner {
     pub(super) principal: Principal,
     /// Whether policies are shown the principal: one that nobody checked is none.
     pub(super) is_known: bool,
-    /// What the gateway's own rules let the caller do.
+    /// What the gateway's own rules let the caller do, to be read; [`Self::has`] is to be asked.
     pub(super) grants: Arc<Rules>,
     /// Whose key it is, where the caller came with a key of a user.
     pub(super) owner: Option<Owner>,
@@ -87,6 +87,18 @@ impl AccessScope {
     #[must_use]
     pub fn grants(&self) -> &Grants {
         &self.0.grants
+    }
+
+    /// True for a caller with `scope`, as far as the gateway's own rules go; who may call some tools has `tools:call`.
+    #[must_use]
+    pub fn has(&self, scope: &str) -> bool {
+        self.0.grants.has(scope)
+    }
+
+    /// True where the caller's requests, tokens or streams are counted.
+    #[must_use]
+    pub fn has_limits(&self) -> bool {
+        self.0.rates.is_some()
     }
 
     /// The user whose key the caller came with; what the user is limited to counts for all its keys together.

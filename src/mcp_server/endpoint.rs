@@ -68,7 +68,7 @@ impl McpServer {
         server: Option<&str>,
         mut request: Request<Bytes>,
     ) -> McpResponse {
-        let owner = Owner { principal: scope.principal().id.clone(), server: server.map(str::to_owned) };
+        let owner = Owner::new(&scope, server);
         let session = request.headers().get(SESSION_ID).map(|id| id.to_str().unwrap_or_default());
         if session.is_some_and(|id| !self.0.sessions.is_owned(id, &owner)) {
             return error(
@@ -87,7 +87,7 @@ impl McpServer {
                 Err(refusal) => return refusal,
             };
             is_session |= glimpse.method == "initialize";
-            if CALLS.contains(&&*glimpse.method) && !scope.grants().has(CALL_SCOPE) {
+            if CALLS.contains(&&*glimpse.method) && !scope.has(CALL_SCOPE) {
                 return missing_scope(&scope, &glimpse);
             }
             accept_both(&mut request);

@@ -22,13 +22,25 @@ use rmcp::transport::streamable_http_server::session::{ServerSseMessage, Session
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::access::AccessScope;
+
 /// Who opened a session, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Owner {
     /// Id of the principal.
     pub(super) principal: String,
+    /// Whose places it takes: the user's, whichever of its keys came.
+    pub(super) account: String,
     /// The one server it is about, `None` for all.
     pub(super) server: Option<String>,
+}
+
+impl Owner {
+    pub(super) fn new(scope: &AccessScope, server: Option<&str>) -> Self {
+        let principal = &scope.principal().id;
+        let account = scope.owner().map_or(principal, |owner| &owner.id);
+        Self { principal: principal.clone(), account: account.clone(), server: server.map(str::to_owned) }
+    }
 }
 
 /// All sessions.
@@ -81,28 +93,28 @@ impl Sessions {
         }
     }
 
-    /// The session that gives way where a new one of `principal` has no place otherwise.
+    /// The session that gives way where a new one of `account` has no place otherwise.
     ///
     /// Whoever has the most gives way first, idle sessions before others, and of these the one that was not used for the
     /// longest time. Nobody takes the place of somebody who has less, and one that is in use is taken from those only who
     /// have more all the same: so nobody can hold all places, or push the others out.
-    fn crowded_out(&self, principal: &str) -> Result<Option<SessionId>, SessionsError> {
+    fn crowded_out(&self, account: &str) -> Result<Option<SessionId>, SessionsError> {
         let entries = self.entries();
         if entries.len() < self.most {
             return Ok(None);
         }
         let mut counts: HashMap<&str, usize> = HashMap::new();
         for entry in entries.values() {
-            *counts.entry(&entry.owner.principal).or_default() += 1;
+            *counts.entry(&entry.owner.account).or_default() += 1;
         }
-        let count = |principal: &str| counts.get(principal).copied().unwrap_or(0);
-        let own = count(principal);
+        let count = |account: &str| counts.get(account).copied().unwrap_or(0);
+        let own = count(account);
         let gives_way = entries.iter().filter(|(_, entry)| {
-            let theirs = count(&entry.owner.principal);
+            let theirs = count(&entry.owner.account);
             if entry.streams == 0 { theirs >= own } else { theirs > own + 1 }
         });
         let first = gives_way.max_by_key(|(_, entry)| {
-            (count(&entry.owner.principal), entry.streams == 0, Reverse(entry.last_used))
+            (count(&entry.owner.account), entry.streams == 0, Reverse(entry.last_used))
         });
         first.map(|(id, _)| Some(Arc::clone(id))).ok_or(SessionsError::Full)
     }
@@ -157,7 +169,7 @@ impl SessionManager for SessionsOf {
     type Transport = WorkerTransport<LocalSessionWorker>;
 
     async fn create_session(&self) -> Result<(SessionId, Self::Transport), SessionsError> {
-        let crowded_out = self.sessions.crowded_out(&self.owner.principal);
+        let crowded_out = self.sessions.crowded_out(&self.owner.account);
         let crowded_out = crowded_out.inspect_err(|_full| self.is_full.store(true, Ordering::Relaxed))?;
         if let Some(session) = crowded_out {
             tracing::debug!("a session of an MCP client ends: there are as many as there may be");

@@ -55,6 +55,21 @@ async fn open(
 }
 
 #[tokio::test]
+async fn nobody_holds_all_places_of_mcp_clients_with_many_keys() {
+    let builder = builder().config("[mcp_server]\nmax_sessions = 4");
+    let root = admin(builder.folder()).await;
+    let gateway = builder.start().await;
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let (_, key) = add_key(&gateway, &root, &json!({"name": "k", "scopes": ["tools:list"]})).await;
+        held.extend(open(&gateway, &key, true).await.1);
+    }
+    assert_eq!(held.len(), 4);
+    // The user of all four keys has all places in use, and gives up one.
+    assert_eq!(open(&gateway, STATIC, false).await.0.status, 200);
+}
+
+#[tokio::test]
 async fn nobody_holds_all_places_of_mcp_clients() {
     let builder = builder().config("[mcp_server]\nmax_sessions = 4");
     let root = admin(builder.folder()).await;

@@ -144,6 +144,19 @@ async fn nobody_gives_away_what_it_does_not_have() {
     let names: Vec<&str> =
         seen.as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["read_query"]);
+    // One that may call more than its owner may call what the owner may, by whatever door.
+    let wide = json!({"name": "k", "user": service, "scopes": ["tools:list", "tools:call:read_*"]});
+    let (_, overlapping) = add_key(&gateway, &root, &wide).await;
+    let exact = json!({"scopes": ["tools:list", "tools:call:*_query"]});
+    with(&gateway, &root, "PATCH", &format!("{USERS}/{service}"), &exact).await.expect(200);
+    let arguments = json!({"query": "SELECT 1"});
+    let rest = json!({"tool_name": "read_query", "arguments": arguments});
+    assert_eq!(post(&gateway, &overlapping, CALL, &rest).await.expect(200)["success"], true);
+    let params = json!({"name": "read_query", "arguments": arguments});
+    let message = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
+    let called = post(&gateway, &overlapping, "/mcp", &message).await.expect(200);
+    assert_eq!(called["result"]["isError"], false, "{called}");
+    with(&gateway, &root, "PATCH", &format!("{USERS}/{service}"), &narrow).await.expect(200);
     // A key makes no keys and ends none but itself.
     for (method, path, body) in [
         ("POST", KEYS.to_owned(), json!({"name": "k", "scopes": ["tools:list"]})),
