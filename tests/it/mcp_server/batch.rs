@@ -64,4 +64,10 @@ async fn each_message_counts_as_a_request() {
     };
     let refused: Vec<bool> = answers.as_array().unwrap().iter().map(refused).collect();
     assert_eq!(refused, [false, false, false, true, true], "{answers}");
+    // What is told has no answer, not even when there is too much of it.
+    let told = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+    let batch = json!([told, told, told, told, told]);
+    let gateway = Gateway::builder().env("WITGATE_API_KEY", KEY).sqlite().config(limits).start().await;
+    let told = Rpc::plain(&gateway, "/mcp").post(&batch).await;
+    assert_eq!((told.status, told.body.len()), (202, 0), "{}", told.text());
 }
