@@ -53,17 +53,31 @@ pub(super) struct AuditFile {
     max_age: Option<Duration>,
     /// Putting it aside has failed, and that was told.
     is_stuck: bool,
+    /// Whether its file system has locks.
+    has_locks: bool,
 }
 
 impl AuditFile {
     pub(super) fn open(config: &Config, data_dir: &Path) -> Result<Self, AuditError> {
         let path = data_dir.join(&config.file);
         let file = open(&path).map_err(|error| AuditError::new("open", &path, error))?;
+        // Some file systems of networks have none, and no common word for it.
+        let has_locks = match file.try_lock() {
+            Ok(()) | Err(TryLockError::WouldBlock) => true,
+            Err(TryLockError::Error(error)) => {
+                tracing::warn!(
+                    %error, "the audit log {} cannot be locked: only one process may write to it ({error})", path.display()
+                );
+                false
+            }
+        };
+        // Nobody holds the lock while there is nothing to write.
+        drop(file);
         let max_age = (config.max_age_days > 0)
             .then(|| DAY.saturating_mul(u32::try_from(config.max_age_days).unwrap_or(u32::MAX)));
         let max_bytes = config.max_file_mb.saturating_mul(MIB);
-        let this =
-            Self { path, file: Some(file), max_bytes, max_files: config.max_files, max_age, is_stuck: false };
+        let (max_files, is_stuck) = (config.max_files, false);
+        let this = Self { path, file: None, max_bytes, max_files, max_age, is_stuck, has_locks };
         this.delete_old();
         Ok(this)
     }
@@ -75,33 +89,37 @@ impl AuditFile {
     /// Adds `lines` to the file at the path, and takes those off that are there: all of them, unless it fails.
     pub(super) fn append(&mut self, lines: &mut Vec<u8>) -> io::Result<()> {
         let mut file = self.locked(lines.len())?;
-        let mut end = file.seek(SeekFrom::End(0))?;
-        if is_torn(&mut file, end)? {
+        // A pipe or a terminal has no end to go back to.
+        let mut end = if file.metadata()?.is_file() { Some(file.seek(SeekFrom::End(0))?) } else { None };
+        if let Some(end) = &mut end
+            && is_torn(&mut file, *end)?
+        {
             // Somebody died over a line. It is lost; those after it are not.
             file.write_all(b"\n")?;
-            end += 1;
+            *end += 1;
         }
         let (written, result) = write(&mut file, lines);
         if result.is_err() {
             let whole = lines[..written].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-            if let Err(error) = file.set_len(end + whole as u64) {
+            if let Some(Err(error)) = end.map(|end| file.set_len(end + whole as u64)) {
                 tracing::warn!(%error, "a line of the audit log may be there in half: {error}");
             }
             lines.drain(..whole);
             return result;
         }
         lines.clear();
-        match file.unlock() {
-            Ok(()) => self.file = Some(file),
+        if !self.has_locks || file.unlock().is_ok() {
+            self.file = Some(file);
+        } else {
             // Closing it lets go of it as well.
-            Err(_) => file.sync_data()?,
+            sync(&file)?;
         }
         Ok(())
     }
 
     /// Waits until all is on the disk.
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.as_ref().map_or(Ok(()), File::sync_data)
+        self.file.as_ref().map_or(Ok(()), sync)
     }
 
     /// The file at the path, with room for `bytes`, and nobody else writing to it; what is full or was moved is left
@@ -113,7 +131,9 @@ impl AuditFile {
                 Some(file) => file,
                 None => open(&self.path)?,
             };
-            lock(&file, deadline)?;
+            if self.has_locks {
+                lock(&file, deadline)?;
+            }
             let held = file.metadata()?;
             // Whoever had the lock before may have put the file aside.
             let is_here = fs::metadata(&self.path).is_ok_and(|at_path| is_same(&at_path, &held));
@@ -189,6 +209,11 @@ impl AuditFile {
     }
 }
 
+/// Waits until all of `file` is on the disk, where it is on one.
+fn sync(file: &File) -> io::Result<()> {
+    if file.metadata()?.is_file() { file.sync_data() } else { Ok(()) }
+}
+
 /// Waits until no other process writes to `file`; closing it ends the lock.
 fn lock(file: &File, deadline: Instant) -> io::Result<()> {
     loop {
@@ -199,8 +224,6 @@ fn lock(file: &File, deadline: Instant) -> io::Result<()> {
                 let words = "another process holds its lock, and does not let go of it";
                 return Err(io::Error::new(io::ErrorKind::TimedOut, words));
             }
-            // A file system without locks: lines are whole all the same where they are added at once.
-            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => return Ok(()),
             Err(TryLockError::Error(error)) => return Err(error),
         }
     }

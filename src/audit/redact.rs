@@ -174,7 +174,7 @@ fn hidden(value: &Value) -> Value {
 
 /// Whether this is a pair such as `{"name": "password", "value": "..."}`, as lists of headers and variables have them.
 fn names_a_secret(map: &Map<String, Value>) -> bool {
-    let is_name = |key: &str| ["name", "header", "field", "variable", "option"].contains(&key);
+    let is_name = |key: &str| ["name", "key", "header", "field", "variable", "option"].contains(&key);
     map.iter().any(|(key, value)| {
         is_name(&key.to_ascii_lowercase()) && value.as_str().is_some_and(shapes::is_secret_key)
     })

@@ -233,6 +233,26 @@ async fn a_lock_that_nobody_lets_go_of_holds_up_nobody_but_the_writer() {
     assert_eq!(lines(path)[0]["target"], "late");
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_pipe_is_a_log_too() {
+    use std::io::{BufRead, BufReader};
+    use std::os::fd::AsRawFd;
+
+    let folder = TempDir::new().unwrap();
+    let (read, write) = std::io::pipe().unwrap();
+    let file = PathBuf::from(format!("/proc/self/fd/{}", write.as_raw_fd()));
+    let log = log(&Config { file, ..Config::default() }, &folder);
+    for target in ["one", "two"] {
+        log.record(event(target));
+        assert!(log.flush(LONG).await);
+    }
+    let lines =
+        BufReader::new(read).lines().take(2).map(|line| serde_json::from_str::<Value>(&line.unwrap()));
+    let targets: Vec<Value> = lines.map(|line| line.unwrap()["target"].clone()).collect();
+    assert_eq!(targets, ["one", "two"]);
+}
+
 #[tokio::test]
 async fn old_files_leave() {
     let folder = TempDir::new().unwrap();

@@ -46,11 +46,15 @@ fn keys_that_name_secrets() {
 fn pairs_and_command_lines() {
     let sent = json!({
         "headers": [{"name": "X-Api-Key", "value": "v"}, {"name": "accept", "value": "text"}],
+        "env": [{"key": "DB_PASSWORD", "value": "v"}, {"key": "LANG", "value": "C"}, {"Key": "token", "Value": 1}],
         "args": ["run", "--password", "v", "--user", "ann", "--token", "--verbose", "x"],
         "command": "mysql --user ann --password hunter2 --verbose",
     });
     let expected = json!({
         "headers": [{"name": "X-Api-Key", "value": HIDDEN}, {"name": "accept", "value": "text"}],
+        "env": [
+            {"key": HIDDEN, "value": HIDDEN}, {"key": HIDDEN, "value": "C"}, {"Key": HIDDEN, "Value": HIDDEN},
+        ],
         "args": ["run", "--password", HIDDEN, "--user", "ann", "--token", HIDDEN, "x"],
         "command": format!("mysql --user ann --password {HIDDEN} --verbose"),
     });
