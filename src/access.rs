@@ -39,7 +39,7 @@ pub use explain::Asker;
 pub use grants::{BudgetPeriod, Grants, Limits, SCOPES, TokenBudget, is_scope};
 pub use identity::{Credential, Door, Owner};
 pub use limits::{
-    DefaultLimits, LimitKind, LimitReached, RateLine, RateReport, Rates, StreamPermit, UsageBook, UsageError,
+    DefaultLimits, LimitKind, LimitReached, RateLine, RateReport, Rates, StreamPermit, UsageBook,
 };
 pub use oidc::{IssuerConfig, TokenRefusal};
 pub use policy::{AuthPolicy, FixedPolicies, PolicyError, PolicySet, PolicySource};

@@ -21,7 +21,7 @@ pub(super) use clock::{Clock, SystemClock};
 pub(super) use meter::{Meter, Metered};
 pub use meter::{Rates, StreamPermit};
 pub use rates::{RateLine, RateReport};
-pub use usage::{UsageBook, UsageError};
+pub use usage::UsageBook;
 
 use self::rates::duration_text;
 use super::grants::{BudgetPeriod, Limits};

@@ -44,20 +44,6 @@ const DATABASE: Kind = Kind {
     contents: "what was spent so far",
 };
 
-/// The file cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "the token usage in `{}` cannot be read: {problem}; restore a backup, or move the file and those beside it ending in \
-     `-wal` and `-shm` away to begin all token budgets anew",
-    path.display()
-)]
-pub struct UsageError {
-    /// The file.
-    pub path: PathBuf,
-    /// What went wrong.
-    pub problem: String,
-}
-
 /// The sums of all principals with a budget. Dropping it writes what has not been written.
 #[derive(Debug)]
 pub struct UsageBook {
@@ -87,9 +73,8 @@ impl UsageBook {
     ///
     /// # Errors
     /// When there is a file and it cannot be read, or the thread cannot be started.
-    pub fn open(path: &Path) -> Result<Self, UsageError> {
-        let failed = |problem: String| UsageError { path: path.to_owned(), problem };
-        let rows = read(path).map_err(|error| failed(error.problem))?;
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let rows = read(path)?;
         let shared =
             Arc::new(Shared { path: path.to_owned(), rows: Mutex::new(rows), file: Mutex::default() });
         let (stop, stopped) = channel();
@@ -97,7 +82,7 @@ impl UsageBook {
         let thread = std::thread::Builder::new()
             .name("usage".to_owned())
             .spawn(move || writer.keep_writing(&stopped))
-            .map_err(|error| failed(error.to_string()))?;
+            .map_err(|error| DATABASE.thread_failed(Some(path), &error))?;
         Ok(Self { shared, stop: Some(stop), thread: Some(thread) })
     }
 
@@ -306,7 +291,10 @@ mod tests {
         let path = folder.path().join("usage.db");
         fs::write(&path, "not a database, and long enough to be seen as none by anybody who looks").unwrap();
         let error = UsageBook::open(&path).unwrap_err().to_string();
-        assert!(error.contains("usage.db") && error.contains("begin all token budgets anew"), "{error}");
+        assert!(
+            error.contains("usage.db") && error.contains("start without what was spent so far"),
+            "{error}"
+        );
     }
 
     #[test]
