@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{ConnectInfo, FromRequestParts, Query};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 
 use super::error::ApiError;
@@ -92,45 +92,58 @@ impl FromRequestParts<App> for Operator {
 
 /// Somebody who is known, whatever it may do: always authenticated.
 #[derive(Debug)]
-pub(super) struct Member(AccessScope);
+pub(super) struct Member {
+    scope: AccessScope,
+    /// Method and path of the request.
+    asked: String,
+}
 
 impl Member {
+    async fn at(parts: &Parts, app: &App, door: Door) -> Result<Self, ApiError> {
+        let scope = Box::pin(enter(parts, app, door)).await?;
+        Ok(Self { scope, asked: format!("{} {}", parts.method, parts.uri.path()) })
+    }
+
     /// What it may do.
     pub(super) fn grants(&self) -> &Grants {
-        self.0.grants()
+        self.scope.grants()
     }
 
     /// True for those with the scope `admin`.
     pub(super) fn is_admin(&self) -> bool {
-        self.grants().has("admin")
+        self.scope.has("admin")
     }
 
     /// The user who logged in, or whose key it is; `None` for callers who are no users of the gateway.
     pub(super) fn user_id(&self) -> Option<UserId> {
-        let own = || self.0.principal().id.as_str();
-        let id = self.0.owner().map_or_else(own, |owner| owner.id.as_str());
+        let own = || self.scope.principal().id.as_str();
+        let id = self.scope.owner().map_or_else(own, |owner| owner.id.as_str());
         id.strip_prefix("user:")?.parse().ok()
     }
 
     /// The id of the API key that was presented, or `static`; `None` where it was none.
     pub(super) fn key_id(&self) -> Option<&str> {
-        self.0.principal().id.strip_prefix("key:")
+        self.scope.principal().id.strip_prefix("key:")
     }
 
     /// The other side of the connection.
     pub(super) fn peer(&self) -> Option<IpAddr> {
-        self.0.subject().peer
+        self.scope.subject().peer
     }
 
-    /// That this caller was refused `target`, for the audit log.
-    pub(super) fn refusal(&self, target: String) -> AuditEvent {
-        let outcome = AuditOutcome::Denied { rule: "scope".to_owned(), status: 403 };
-        AuditEvent { outcome, ..self.event("denied", target) }
+    /// `decided`; where that is a refusal of what the caller asked for, it is written down.
+    pub(super) fn noted<T>(&self, app: &App, decided: Result<T, ApiError>) -> Result<T, ApiError> {
+        decided.inspect_err(|error| {
+            if error.status() == StatusCode::FORBIDDEN {
+                let outcome = AuditOutcome::Denied { rule: "scope".to_owned(), status: 403 };
+                app.audit().record(AuditEvent { outcome, ..self.event("denied", self.asked.clone()) });
+            }
+        })
     }
 
     /// That this caller did `action` to `target`, for the audit log.
     pub(super) fn event(&self, action: &'static str, target: String) -> AuditEvent {
-        AuditEvent::new(self.0.subject(), self.0.request_id().clone(), "rest", action, target)
+        AuditEvent::new(self.scope.subject(), self.scope.request_id().clone(), "rest", action, target)
     }
 }
 
@@ -138,7 +151,7 @@ impl FromRequestParts<App> for Member {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        Box::pin(enter(parts, app, Door::Known)).await.map(Self)
+        Self::at(parts, app, Door::Known).await
     }
 }
 
@@ -150,8 +163,7 @@ impl FromRequestParts<App> for Admin {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let scope = Box::pin(enter(parts, app, Door::Guarded("admin"))).await?;
-        Ok(Self(Member(scope)))
+        Member::at(parts, app, Door::Guarded("admin")).await.map(Self)
     }
 }
 

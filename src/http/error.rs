@@ -227,7 +227,6 @@ impl ApiError {
     }
 
     /// The status it is told with.
-    #[cfg(test)]
     pub(super) fn status(&self) -> StatusCode {
         self.0.status
     }
@@ -287,7 +286,9 @@ impl ApiError {
 
 /// What RFC 6750 says of a credential that was presented and is not good.
 fn invalid(failure: &Failure) -> &'static str {
-    if failure.code.as_deref() == Some("missing_api_key") { "" } else { ", error=\"invalid_token\"" }
+    let is_of_credential =
+        failure.code.as_deref().is_some_and(|code| code != "missing_api_key" && code != "access_denied");
+    if is_of_credential { ", error=\"invalid_token\"" } else { "" }
 }
 
 fn object_of(json: &[u8]) -> Option<Map<String, Value>> {

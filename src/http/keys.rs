@@ -42,14 +42,17 @@ pub(super) async fn create(
     member: Member,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    may_change_keys(&app, &member, || "POST /api/v1/keys".to_owned())?;
+    member.noted(&app, may_change_keys(&member))?;
     let accounts = app.accounts()?;
     let wish = Wish::parse(&body)?;
-    let owner = match &wish.user {
-        Some(user) => owner_named(accounts, &member, user).await?,
-        None => own_id(&member)?,
+    let granted = async {
+        let owner = match &wish.user {
+            Some(user) => owner_named(accounts, &member, user).await?,
+            None => own_id(&member)?,
+        };
+        Ok((owner, wish.grants(accounts, &member, owner).await?))
     };
-    let grants = wish.grants(accounts, &member, owner).await?;
+    let (owner, grants) = member.noted(&app, granted.await)?;
     let new = NewApiKey { name: wish.name, grants, expires_ms: wish.expires_ms };
     let created = accounts.create_key(owner, new).await?;
     let info = &created.info;
@@ -83,9 +86,12 @@ pub(super) async fn list(
 ) -> Result<Response, ApiError> {
     let accounts = app.accounts()?;
     let owner = match user {
-        Some(user) => Some(owner_named(accounts, &member, &Named::read(&user)).await?),
+        Some(user) => {
+            let named = owner_named(accounts, &member, &Named::read(&user)).await;
+            Some(member.noted(&app, named)?)
+        }
         None if member.is_admin() => None,
-        None => Some(own_id(&member)?),
+        None => Some(member.noted(&app, own_id(&member))?),
     };
     let wanted = accounts::Page { offset: page.offset, limit: page.limit };
     let found = accounts.keys(owner, wanted).await?;
@@ -124,7 +130,7 @@ pub(super) async fn revoke(
     let accounts = app.accounts()?;
     let key = visible(accounts, &member, &id).await?;
     if member.key_id() != Some(key.id.as_str()) {
-        may_change_keys(&app, &member, || format!("DELETE /api/v1/keys/{}", key.id))?;
+        member.noted(&app, may_change_keys(&member))?;
     }
     let revoked = accounts.revoke_key(&key.id).await?;
     if key.revoked_ms.is_none() {
@@ -146,11 +152,10 @@ async fn visible(accounts: &Accounts, member: &Member, id: &str) -> Result<ApiKe
     if member.is_admin() || member.user_id() == Some(key.owner) { Ok(key) } else { Err(missing()) }
 }
 
-fn may_change_keys(app: &App, member: &Member, wanted: impl FnOnce() -> String) -> Result<(), ApiError> {
+fn may_change_keys(member: &Member) -> Result<(), ApiError> {
     if member.is_admin() || member.key_id().is_none() {
         return Ok(());
     }
-    app.audit().record(member.refusal(wanted()));
     Err(ApiError::forbidden(
         "an API key cannot make or revoke other keys: log in and use the access token, or use a key with the scope `admin`",
     ))
@@ -171,7 +176,7 @@ async fn owner_named(accounts: &Accounts, member: &Member, wanted: &Named) -> Re
         let own = own_id(member)?;
         let is_own = match wanted {
             Named::Id(id) => *id == own,
-            Named::Name(name) => accounts.user(own).await?.name == *name,
+            Named::Name(name) => accounts.user_named(name).await.is_ok_and(|user| user.id == own),
         };
         return if is_own { Ok(own) } else { Err(ApiError::missing_admin()) };
     }

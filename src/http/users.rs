@@ -193,9 +193,8 @@ pub(super) async fn update_me(
     let current: Secret = fields.need("current_password", TEXT)?;
     fields.end()?;
     if member.key_id().is_some() {
-        return Err(ApiError::forbidden(
-            "an API key cannot change a password: log in and use the access token",
-        ));
+        let words = "an API key cannot change a password: log in and use the access token";
+        return member.noted(&app, Err(ApiError::forbidden(words)));
     }
     let accounts = app.accounts()?;
     let user = accounts.user(id).await?;

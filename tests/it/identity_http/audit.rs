@@ -2,6 +2,8 @@
 
 use super::*;
 
+const ME: &str = "/api/v1/users/me";
+
 #[tokio::test]
 async fn calls_and_changes_are_written_down_with_who_and_how() {
     let (gateway, root) = start().await;
@@ -64,6 +66,14 @@ async fn refusals_are_written_down_and_answers_are_not() {
     get(&gateway, &chatting, "/openapi.json").await.expect(200);
     get(&gateway, "wg_unknown", "/openapi.json").await.words(401);
     post(&gateway, &listing, KEYS, &grants(json!(["tools:list"]))).await.words(403);
+    get(&gateway, STATIC, KEYS).await.words(403);
+    add_user(&gateway, &root, "ann", "user").await;
+    let ann = login::token(&gateway, "ann").await;
+    get(&gateway, &ann, &format!("{KEYS}?user=1")).await.words(403);
+    get(&gateway, &ann, &format!("{KEYS}?user=ann")).await.expect(200);
+    post(&gateway, &ann, KEYS, &grants(json!(["admin"]))).await.words(403);
+    let password = json!({"password": "another-horse", "current_password": PASSWORD});
+    with(&gateway, &listing, "PATCH", ME, &password).await.words(403);
     let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "read_query"}});
     assert_eq!(post(&gateway, &listing, "/mcp", &call).await.status, 403);
     // Web pages of strangers, whose keys nobody looks at.
@@ -84,6 +94,10 @@ async fn refusals_are_written_down_and_answers_are_not() {
     let wanted = [
         json!(["GET /openapi.json", 401, "credential"]),
         json!(["POST /api/v1/keys", 403, "scope"]),
+        json!(["GET /api/v1/keys", 403, "scope"]),
+        json!(["GET /api/v1/keys", 403, "scope"]),
+        json!(["POST /api/v1/keys", 403, "scope"]),
+        json!(["PATCH /api/v1/users/me", 403, "scope"]),
         json!(["tools/call", 403, "scope"]),
         json!(["POST /mcp", 403, "host"]),
         json!(["POST /mcp", 403, "origin"]),
