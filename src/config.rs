@@ -164,6 +164,12 @@ impl Settings {
         self.environment.get(name)
     }
 
+    /// True for a variable that is there and empty, in the process environment or in `.env`, and has a value in neither.
+    #[must_use]
+    pub fn is_empty_env(&self, name: &str) -> bool {
+        self.environment.has(name) && self.environment.get(name).is_none()
+    }
+
     /// All variables, for what is read later than the settings.
     #[must_use]
     pub fn variables(&self) -> Variables {

@@ -15,7 +15,7 @@ use crate::gateway::{self, Ended, MCP_KEY};
 pub(super) async fn run(args: &McpArgs, global: &GlobalArgs) -> anyhow::Result<Outcome> {
     let loaded = Loaded::read(global)?;
     // Elsewhere an empty variable counts as none; here that would make its holder the operator.
-    if loaded.config.mcp_key.is_none() && std::env::var_os(MCP_KEY).is_some() {
+    if loaded.settings.is_empty_env(MCP_KEY) {
         bail!("{MCP_KEY} is set and holds no key: give it one, or remove it to come in as the operator");
     }
     loaded.log_only("warn", global)?;

@@ -48,6 +48,11 @@ impl Variables {
         self.text(name).map(Secret::from)
     }
 
+    /// True where `name` is there, be it empty, in any of the sources.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.process.contains_key(name) || self.0.file.iter().any(|variable| variable.name == name)
+    }
+
     /// The same as bare text, for what is put into other settings.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name)

@@ -239,6 +239,10 @@ async fn a_wrong_key_ends_the_start_without_being_shown() {
     // The operator's rights are for nobody who meant to have a key.
     let words = refused(&builder().env("WITGATE_MCP_KEY", ""), &[]).await;
     assert!(words.contains("WITGATE_MCP_KEY is set and holds no key"), "{words}");
+    let forgotten = builder();
+    fs::write(forgotten.folder().join(".env"), "WITGATE_MCP_KEY=${A_KEY_THAT_NOBODY_SET}\n").unwrap();
+    let words = refused(&forgotten, &[]).await;
+    assert!(words.contains("WITGATE_MCP_KEY is set and holds no key"), "{words}");
     let without = builder();
     let (_, key) = new_key(without.folder(), &["--scope", "chat"]).await;
     let words = refused(&without.env("WITGATE_MCP_KEY", &key), &[]).await;
