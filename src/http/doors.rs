@@ -8,6 +8,7 @@ pub fn door_of(method: &str, path: &str) -> Option<Door> {
     let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     Some(match segments.as_slice() {
         ["chat", ..] | ["v1", "models" | "chat", ..] => Door::Chat,
+        ["openapi.json"] => Door::Document,
         ["metrics"] => Door::Guarded("metrics"),
         ["mcp", ..] | ["api", "v1", "mcp"] => Door::Mcp,
         ["api", "v1", "mcp", "tools", "call"] if method == "POST" => Door::Guarded("tools:call"),

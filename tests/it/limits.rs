@@ -315,6 +315,8 @@ async fn explaining_needs_no_secret_and_names_the_rule() {
     assert!(!denied.success && denied.stdout.contains("denied by scope, with status 403"), "{denied:?}");
     let stranger = explain(&["--anonymous", "--endpoint", "GET /metrics"], "").await;
     assert!(stranger.stdout.contains("denied by credential, with status 401"), "{stranger:?}");
+    let document = explain(&["--anonymous", "--endpoint", "GET /openapi.json"], "").await.output();
+    assert!(document.contains("allowed, but without tools"), "{document}");
     witgate(&gateway, &upstream, &["access", "key", "revoke", id_of(&key)], "").await.output();
     let revoked = explain(&["--key", id_of(&key)], "").await;
     assert!(!revoked.success && revoked.stdout.contains("revoked"), "{revoked:?}");

@@ -55,7 +55,7 @@ pub(super) async fn run(
         let decided =
             Box::pin(decide(args, loaded.config, &endpoint, &arguments, &presented, &trace, terminal));
         let decided = decided.await?;
-        show(&trace.steps(), &decided, args.json, terminal)
+        show(&trace.steps(), &decided, endpoint.door, args.json, terminal)
     };
     tokio::select! {
         outcome = work => outcome,
@@ -232,13 +232,22 @@ async fn known_user(accounts: &Accounts, wanted: &str) -> anyhow::Result<i64> {
     }
 }
 
-fn show(steps: &[Step], decided: &Decided, as_json: bool, terminal: Terminal) -> anyhow::Result<Outcome> {
+fn show(
+    steps: &[Step],
+    decided: &Decided,
+    door: Door,
+    as_json: bool,
+    terminal: Terminal,
+) -> anyhow::Result<Outcome> {
     // The rule whose no was the last word, by the name that the audit log has.
     let decider = steps.iter().rev().find(|step| step.verdict == Verdict::Denied);
     let rule = |error: &AccessError| decider.map_or_else(|| error.rule(), |step| step.rule.clone());
     if as_json {
         let report = match decided {
             Ok(scope) => json!({"allowed": true, "principal": scope.principal().id, "steps": steps}),
+            Err(less) if door.opens_without(less) => {
+                json!({"allowed": true, "message": format!("without tools: {less}"), "steps": steps})
+            }
             Err(error) => json!({
                 "allowed": false, "decided_by": rule(error), "status": error.status(),
                 "message": error.to_string(), "steps": steps,
@@ -250,13 +259,18 @@ fn show(steps: &[Step], decided: &Decided, as_json: bool, terminal: Terminal) ->
         print(&table(steps, terminal))?;
         print(&match decided {
             Ok(_) => format!("{}: no rule refuses\n", terminal.out(Style::Good, "allowed")),
+            Err(less) if door.opens_without(less) => {
+                let words = format!("but without tools: {less}");
+                format!("{}, {}\n", terminal.out(Style::Good, "allowed"), clean(&words))
+            }
             Err(error) => {
                 let words = format!("by {}, with status {}: {error}", rule(error), error.status());
                 format!("{} {}\n", terminal.out(Style::Bad, "denied"), clean(&words))
             }
         })?;
     }
-    Ok(if decided.is_ok() { Outcome::Done } else { Outcome::Failed })
+    let is_in = decided.as_ref().map_or_else(|error| door.opens_without(error), |_| true);
+    Ok(if is_in { Outcome::Done } else { Outcome::Failed })
 }
 
 /// One line a rule.
