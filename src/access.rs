@@ -139,6 +139,15 @@ pub struct Access {
     issuers: Vec<IssuerConfig>,
 }
 
+/// A web page that nobody vouches for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignPage {
+    /// Its address, or the name that it gave this machine.
+    pub address: String,
+    /// False where it may as well be a program: a page sends no origin when it reads what has its own address.
+    pub is_certain: bool,
+}
+
 /// A request that wants to come in.
 #[derive(Clone, Debug)]
 pub struct Entry<'a> {
@@ -152,8 +161,8 @@ pub struct Entry<'a> {
     pub peer: Option<IpAddr>,
     /// The trace the client says it belongs to.
     pub trace_id: Option<TraceId>,
-    /// The web page of a stranger that sent it, where one did: its address.
-    pub foreign_page: Option<&'a str>,
+    /// The web page of a stranger that sent it, where one did or may have.
+    pub foreign_page: Option<&'a ForeignPage>,
     /// Where the caller's limits are left, for the headers of the response.
     pub rate_slot: Option<&'a RateSlot>,
 }

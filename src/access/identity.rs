@@ -11,7 +11,7 @@ use super::accounts::{Accounts, KeyCheck, KeyEntry, UserCheck, UserEntry};
 use super::grants::Grants;
 use super::oidc::{IssuerConfig, Issuers};
 use super::rules::Rules;
-use super::{AccessError, ChatAccess, Entry};
+use super::{AccessError, ChatAccess, Entry, ForeignPage};
 use crate::config::secret::Secret;
 use crate::domain::{Principal, PrincipalKind};
 
@@ -105,6 +105,12 @@ pub struct Owner {
     pub grants: Arc<Rules>,
 }
 
+/// Somebody whom nobody knows, apart from all others by the page or the name it comes by.
+fn by_way_of(page: &ForeignPage, who: &Identified) -> Principal {
+    let tag = tag(&hash(&format!("{}\0{}", page.address, who.principal.id)));
+    Principal::new(format!("anonymous:{tag}"), PrincipalKind::Anonymous)
+}
+
 /// What the built-in rule says.
 #[derive(Debug)]
 pub(super) struct Identified {
@@ -118,6 +124,13 @@ pub(super) struct Identified {
     pub(super) owner: Option<Owner>,
     /// Why the caller is turned away, unless a policy knows better.
     pub(super) refusal: Option<AccessError>,
+}
+
+impl Identified {
+    /// True for a caller who has presented nothing.
+    fn is_nobody(&self) -> bool {
+        !self.is_known && self.principal.id == Principal::anonymous().id
+    }
 }
 
 impl Identity {
@@ -174,7 +187,8 @@ impl Identity {
     pub(super) async fn recognize(&self, entry: &Entry<'_>) -> Identified {
         let who = self.identify(entry.door, entry.credential);
         let who = match entry.foreign_page {
-            Some(page) if !who.is_known => self.of_page(page, who),
+            Some(page) if !who.is_known && page.is_certain => self.of_page(page, who),
+            Some(page) if who.is_nobody() => Identified { principal: by_way_of(page, &who), ..who },
             _ => who,
         };
         let presented = match (&self.issuers, entry.credential) {
@@ -191,10 +205,9 @@ impl Identity {
 
     /// The page of a stranger, in place of the unchecked caller it would be otherwise. It runs in the browser of somebody
     /// who may know nothing of it: so it sees no conversation but its own, and has no tools.
-    fn of_page(&self, page: &str, who: Identified) -> Identified {
-        let id = format!("anonymous:{}", tag(&hash(&format!("{page}\0{}", who.principal.id))));
+    fn of_page(&self, page: &ForeignPage, who: Identified) -> Identified {
         let grants = Arc::clone(&self.page_grants);
-        Identified { principal: Principal::new(id, PrincipalKind::Anonymous), grants, ..who }
+        Identified { principal: by_way_of(page, &who), grants, ..who }
     }
 
     /// Who presents `credential` at `door`, as far as the gateway's own keys and tokens go.

@@ -229,18 +229,23 @@ async fn ask(parts: &Parts, app: &App, door: Door) -> Result<AccessScope, Access
     let (request_id, trace_id) = (request_id(parts), trace_id(parts));
     let rate_slot = parts.extensions.get();
     let page = rebinding::foreign_page(parts, app.server(), app.cors_config());
-    let foreign_page = page.as_deref();
+    let foreign_page = page.as_ref();
     let entry = Entry { request_id, door, credential, peer: peer(parts), trace_id, foreign_page, rate_slot };
     let scope = app.access().enter(entry, || facts(parts)).await?;
-    if let Some(page) = page.filter(|_| scope.principal().kind == PrincipalKind::Anonymous) {
+    if let Some(page) = page.filter(|page| page.is_certain && is_anonymous(&scope)) {
         tracing::info!(
-            page,
+            page = page.address,
             "what may be a web page that nobody vouches for gets no tools: name it in cors.allow_origins, or a name of this \
              gateway in server.allowed_hosts"
         );
     }
     tracing::Span::current().record("principal", scope.principal().id.as_str());
     Ok(scope)
+}
+
+/// Whether nobody vouches for the caller.
+pub(super) fn is_anonymous(scope: &AccessScope) -> bool {
+    scope.principal().kind == PrincipalKind::Anonymous
 }
 
 /// Writes down that `rule` keeps a web page away from the MCP server, before anybody looks at its key.

@@ -65,6 +65,13 @@ impl PublicUrl {
         Some(self.0.as_str()).filter(|url| !url.is_empty())
     }
 
+    /// Its scheme, host and port, as a browser tells the origin of its pages.
+    #[must_use]
+    pub fn origin(&self) -> Option<&str> {
+        let length = self.0.find("://")? + 3 + self.authority()?.len();
+        self.0.get(..length)
+    }
+
     /// Its host, and its port where it says one.
     #[must_use]
     pub fn authority(&self) -> Option<&str> {

@@ -6,15 +6,17 @@
 //! (`server.allowed_hosts`, `server.public_url`) is fine, every other is not. Programs send no `Origin`; one that is there must be of this host, of this machine, or
 //! named in `cors.allow_origins`, where `*` names nobody.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
-use axum::http::{Uri, header};
+use axum::http::{HeaderMap, Uri, header};
 use url::{Host, Url};
 
 use super::config::{CorsConfig, ServerConfig};
 use super::error::ApiError;
+use crate::access::ForeignPage;
 
 /// Why a request is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +59,7 @@ pub(super) fn check(parts: &Parts, server: &ServerConfig, cors: &CorsConfig) -> 
     let mut origins = parts.headers.get_all(header::ORIGIN).iter();
     let Some(origin) = origins.next() else { return Ok(()) };
     let is_allowed = match (origin.to_str(), origins.next()) {
-        (Ok(origin), None) => is_allowed_origin(origin, &host, cors),
+        (Ok(origin), None) => is_allowed_origin(origin, &host, server, cors),
         _ => false,
     };
     if is_allowed {
@@ -69,24 +71,33 @@ pub(super) fn check(parts: &Parts, server: &ServerConfig, cors: &CorsConfig) -> 
 
 /// The page of a stranger that may have sent the request: its origin, or the name it gave this machine.
 ///
-/// Programs may call a gateway that others can reach by whatever name; what a page sends to it has an `Origin`. One that
-/// only this machine can reach is called by no name but a page's own, and by those that containers have for the machine
-/// they run on (`host.docker.internal`), which nobody can own.
-pub(super) fn foreign_page(parts: &Parts, server: &ServerConfig, cors: &CorsConfig) -> Option<String> {
-    let origin = parts.headers.get(header::ORIGIN);
-    if origin.is_none() && !is_for_this_machine(server) {
-        return None;
-    }
-    let host = authority(parts).ok()?;
-    let is_foreign_host = !is_allowed_host(&host, server);
-    let Some(origin) = origin else {
-        return (is_foreign_host && !is_internal_name(&host)).then(|| host.to_string());
+/// Programs may call a gateway that others can reach by whatever name; what a page writes to it has an `Origin`, and what
+/// it reads may have none. One that only this machine can reach is called by no name but a page's own, and by those that
+/// nobody can own, such as containers have for each other and for the machine they run on (`host.docker.internal`).
+pub(super) fn foreign_page(parts: &Parts, server: &ServerConfig, cors: &CorsConfig) -> Option<ForeignPage> {
+    let host = authority(parts).ok();
+    let is_own_host = host.as_ref().is_some_and(|host| is_allowed_host(host, server));
+    let Some(origin) = parts.headers.get(header::ORIGIN) else {
+        let named = parts.headers.get(header::HOST).map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let address = host.as_ref().map(ToString::to_string).or(named.map(Cow::into_owned));
+        // Browsers always tell a host.
+        let address = address.filter(|_| !is_own_host && !host.as_ref().is_some_and(is_private_name))?;
+        return Some(ForeignPage { address, is_certain: is_for_this_machine(server) });
     };
     let is_single = parts.headers.get_all(header::ORIGIN).iter().count() == 1;
     let text = origin.to_str().unwrap_or_default();
-    let is_named = is_named_origin(text, cors);
-    let is_own = is_named || (!is_foreign_host && is_allowed_origin(text, &host, cors));
-    (!is_own || !is_single).then(|| String::from_utf8_lossy(origin.as_bytes()).into_owned())
+    let is_of_host = || host.as_ref().is_some_and(|host| is_allowed_origin(text, host, server, cors));
+    let is_own = is_named_origin(text, server, cors) || (is_own_host && is_of_host());
+    let address = || String::from_utf8_lossy(origin.as_bytes()).into_owned();
+    (!is_own || !is_single).then(|| ForeignPage { address: address(), is_certain: true })
+}
+
+/// Whether the request is of a page without an address, or one that does not tell it: many have the origin `null`.
+pub(super) fn is_of_nameless_page(headers: &HeaderMap) -> bool {
+    headers.get_all(header::ORIGIN).iter().any(|origin| {
+        let url = origin.to_str().ok().and_then(|origin| Url::parse(origin).ok());
+        url.is_none_or(|url| url.host().is_none())
+    })
 }
 
 /// Whether the gateway listens where nobody but this machine can reach it.
@@ -138,13 +149,14 @@ fn is_allowed_host(authority: &Authority, server: &ServerConfig) -> bool {
     })
 }
 
-/// Whether the operator has named the page; `*` names nobody.
-fn is_named_origin(origin: &str, cors: &CorsConfig) -> bool {
-    cors.allow_origins.iter().any(|allowed| allowed != "*" && allowed.eq_ignore_ascii_case(origin))
+/// Whether the operator has named the page, or the gateway's own address is the page's; `*` names nobody.
+fn is_named_origin(origin: &str, server: &ServerConfig, cors: &CorsConfig) -> bool {
+    let named = cors.allow_origins.iter().map(String::as_str).filter(|named| *named != "*");
+    named.chain(server.public_url.origin()).any(|named| named.eq_ignore_ascii_case(origin))
 }
 
-fn is_allowed_origin(origin: &str, host: &Authority, cors: &CorsConfig) -> bool {
-    if is_named_origin(origin, cors) {
+fn is_allowed_origin(origin: &str, host: &Authority, server: &ServerConfig, cors: &CorsConfig) -> bool {
+    if is_named_origin(origin, server, cors) {
         return true;
     }
     let Ok(url) = Url::parse(origin) else { return false };
@@ -175,9 +187,10 @@ fn is_address(host: &str) -> bool {
     host.parse::<IpAddr>().is_ok()
 }
 
-/// Whether it is below the top-level domain that is for private use only.
-fn is_internal_name(authority: &Authority) -> bool {
-    plain(authority.host()).ends_with(".internal")
+/// Whether it is below the top-level domain that is for private use only, or below none.
+fn is_private_name(authority: &Authority) -> bool {
+    let name = plain(authority.host());
+    name.ends_with(".internal") || !name.contains('.')
 }
 
 fn is_loopback_name(host: &str) -> bool {
@@ -260,17 +273,22 @@ mod tests {
             if let Some(origin) = origin {
                 request = request.header("origin", origin);
             }
-            let server = ServerConfig { host: listens.to_owned(), ..ServerConfig::default() };
+            let public_url = "https://tools.example/mcp".to_owned().try_into().unwrap();
+            let server = ServerConfig { host: listens.to_owned(), public_url, ..ServerConfig::default() };
             let allow_origins = vec!["https://chat.example".to_owned()];
             let cors = CorsConfig { allow_origins, ..CorsConfig::default() };
             foreign_page(&request.body(()).unwrap().into_parts().0, &server, &cors)
         };
+        let certain = |address: &str| Some(ForeignPage { address: address.to_owned(), is_certain: true });
         for (host, origin, listens) in [
             ("localhost:8000", None, "127.0.0.1"),
             ("host.docker.internal:8000", None, "127.0.0.1"),
             ("[::1]:8000", Some("http://localhost:3000"), "[::1]"),
             ("localhost:8000", Some("https://chat.example"), "127.0.0.1"),
+            ("192.0.2.1:8000", None, "0.0.0.0"),
             ("gateway:8000", None, "0.0.0.0"),
+            ("localhost:8000", Some("https://tools.example"), "127.0.0.1"),
+            ("tools.example", None, "127.0.0.1"),
             ("gateway:8000", Some("https://chat.example"), "0.0.0.0"),
             ("192.0.2.1:8000", Some("http://192.0.2.1:8000"), "0.0.0.0"),
         ] {
@@ -283,8 +301,12 @@ mod tests {
             ("localhost:8000", Some("null"), "127.0.0.1", "null"),
             ("a.internal", Some("http://a.internal"), "127.0.0.1", "http://a.internal"),
             ("evil.example", Some("http://evil.example"), "0.0.0.0", "http://evil.example"),
+            ("a{b.example", Some("http://a{b.example"), "127.0.0.1", "http://a{b.example"),
+            ("a{b.example", None, "127.0.0.1", "a{b.example"),
         ] {
-            assert_eq!(page(host, origin, listens).as_deref(), Some(name), "{host} {origin:?}");
+            assert_eq!(page(host, origin, listens), certain(name), "{host} {origin:?}");
         }
+        let possible = ForeignPage { address: "gateway.example".to_owned(), is_certain: false };
+        assert_eq!(page("gateway.example", None, "0.0.0.0"), Some(possible));
     }
 }

@@ -3,19 +3,20 @@
 use std::borrow::Cow;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::caller::Caller;
+use super::caller::{Caller, is_anonymous};
 use super::error::ApiError;
 use super::extract::{JsonBody, Page, PathId, WantedTools};
 use super::fields::{self, field};
 use super::health::json_response;
 use super::openapi::schemas;
+use super::rebinding;
 use super::sse::{self, Encoder};
 use super::state::App;
 use super::tool_events::{CallEvent, ResultEvent};
@@ -69,8 +70,13 @@ pub(super) async fn chat(
 pub(super) async fn list_sessions(
     State(app): State<App>,
     caller: Caller,
+    headers: HeaderMap,
     page: Page,
 ) -> Result<Response, ApiError> {
+    if is_anonymous(caller.scope()) && rebinding::is_of_nameless_page(&headers) {
+        // All of them are one to us. Whoever began a conversation knows its id, and needs no list.
+        return Ok(json_response(&json!({"sessions": [], "next_offset": null})));
+    }
     let found = app.engine().sessions(caller.principal(), page.offset, page.limit).await?;
     Ok(json_response(&json!({"sessions": found.sessions, "next_offset": found.next_offset})))
 }

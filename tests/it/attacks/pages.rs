@@ -78,6 +78,36 @@ async fn a_page_of_a_stranger_sees_no_conversation_but_its_own() {
 }
 
 #[tokio::test]
+async fn what_a_page_reads_under_a_name_of_its_own_is_no_conversation_of_others() {
+    // Others can reach this one, so programs may have any name for it; what a page reads looks like their requests.
+    let upstream = Upstream::replying((0..2).map(|_| Reply::text("Hello.")));
+    let gateway = Gateway::builder().upstream(&upstream).sqlite().env("HOST", "0.0.0.0").start().await;
+    gateway.post("/chat", &json!({"message": "my secret plan"})).await.expect(200);
+    let named = [("host", "gateway.example:8000")];
+    let listed = send(&gateway, &named, "/chat/sessions", &Value::Null).await.expect(200);
+    assert_eq!(listed["sessions"], json!([]));
+    let said = send(&gateway, &named, "/chat", &json!({"message": "hello"})).await.expect(200);
+    assert!(!upstream.requests()[1].tool_names().is_empty(), "programs have tools");
+    let listed = send(&gateway, &named, "/chat/sessions", &Value::Null).await.expect(200);
+    assert_eq!(listed["sessions"][0]["session_id"], said["session_id"], "{listed}");
+    let listed =
+        send(&gateway, &[("host", "gateway:8000")], "/chat/sessions", &Value::Null).await.expect(200);
+    assert_eq!(listed["sessions"].as_array().unwrap().len(), 1, "nobody can own such a name: {listed}");
+}
+
+#[tokio::test]
+async fn pages_without_an_address_find_nothing_of_each_other() {
+    let gateway = Gateway::builder().start().await;
+    let page = FOREIGN[3];
+    let said = send(&gateway, page, "/chat", &json!({"message": "my secret plan"})).await.expect(200);
+    let listed = send(&gateway, page, "/chat/sessions", &Value::Null).await.expect(200);
+    assert_eq!(listed["sessions"], json!([]));
+    // Who began it knows its id.
+    let join = json!({"message": "and?", "session_id": said["session_id"]});
+    send(&gateway, page, "/chat", &join).await.expect(200);
+}
+
+#[tokio::test]
 async fn a_page_that_the_operator_names_or_that_has_a_key_is_no_stranger() {
     let upstream = Upstream::replying((0..2).map(|_| Reply::text("Hello.")));
     let named = Gateway::builder().upstream(&upstream).sqlite().env("WITGATE_API_KEY", "the-key-of-a-test");
