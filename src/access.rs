@@ -5,9 +5,9 @@
 //! how their answers add up. At the end a caller needs a principal of either, or a policy that lets it in without one. The
 //! same rules then decide on the model and on every tool call of that request, through the [`AccessScope`] it got.
 //!
-//! Chat endpoints are `open` by default: any key or none is accepted, and a key only keeps its holder's sessions apart
-//! from everyone else's. With `access.chat = "required"` a caller must present a key or an access token, or be known to a
-//! policy.
+//! Chat endpoints are `open` by default: what looks like a key or token of the gateway or of a configured issuer has to be
+//! good; any other string only keeps its holder's sessions apart from everyone else's. With `access.chat = "required"` a
+//! caller must present a key or an access token, or be known to a policy.
 
 pub mod accounts;
 mod chain;
@@ -122,7 +122,7 @@ fn scopes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChatAccess {
-    /// Everyone; a presented key is not checked.
+    /// Everyone; a presented string is checked only where it looks like a key or token that was given out.
     #[default]
     Open,
     /// Only callers with a valid key.

@@ -14,8 +14,9 @@ pub struct ServerConfig {
     pub host: String,
     /// TCP port; 0 takes a free one (the log names it). Default 8000. Also `PORT`.
     pub port: u16,
-    /// Host names under which MCP clients and callers without a key may reach the gateway, beside its addresses, loopback
-    /// names and `host`: `tools.example`, `tools.example:8443`, or `*` for any, behind a proxy that checks them. Default none.
+    /// Host names under which MCP clients and callers without a key may reach the gateway, beside addresses, loopback
+    /// names, `host` and the name in `public_url`: `tools.example`, `tools.example:8443`, or `*` for any, behind a proxy that
+    /// checks them. Default none.
     pub allowed_hosts: Vec<String>,
     /// The address under which clients know the gateway, for those that ask where to get tokens for it:
     /// `https://tools.example`. Default none: `http://` and the `Host` of the request.
