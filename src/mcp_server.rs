@@ -45,7 +45,7 @@ use crate::toolbox::Toolbox;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Most sessions of MCP clients at the same time. A further one takes a place of the caller who has the most: an idle
+    /// Most sessions of MCP clients at the same time. A further one takes a place of the user who has the most: an idle
     /// one if that caller has at least as many as the newcomer, one in use only from somebody with at least two more. Else
     /// the newcomer gets 503. Default 256, at least 1.
     #[serde(deserialize_with = "positive")]

@@ -3,8 +3,8 @@
 //!
 //! A browser tells a page's own address in `Host` and `Origin`. A page can make its name resolve to any address, but it
 //! cannot make the browser tell another name: so a `Host` that is an address, a loopback name or one the operator has named
-//! (`server.allowed_hosts`, `server.public_url`) is fine, every other is not. Programs send no `Origin`; one that is there must be of this host, of this machine, or
-//! named in `cors.allow_origins`, where `*` names nobody.
+//! (`server.allowed_hosts`, `server.public_url`) is fine, every other is not. Programs send no `Origin`; one that is there
+//! must be of this host, of this machine, or named in `cors.allow_origins`, where `*` names nobody.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
