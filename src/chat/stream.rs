@@ -47,8 +47,11 @@ impl Stream for TurnStream {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         loop {
-            if let Poll::Ready(Some(event)) = this.events.poll_recv(context) {
-                return Poll::Ready(Some(Ok(event)));
+            match this.events.poll_recv(context) {
+                Poll::Ready(Some(event)) => return Poll::Ready(Some(Ok(event))),
+                // Not the end: a task that has used up its share of time gets no event, though some may be waiting.
+                Poll::Pending if this.turn.is_none() => return Poll::Pending,
+                Poll::Pending | Poll::Ready(None) => {}
             }
             let Some(turn) = &mut this.turn else {
                 return Poll::Ready(this.outcome.take().map(|outcome| outcome.map(ReplyEvent::Done)));
@@ -67,5 +70,51 @@ impl Stream for TurnStream {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+
+    use bytes::Bytes;
+    use tokio::task::coop;
+
+    use super::*;
+    use crate::chat::ReplyChunk;
+
+    #[tokio::test]
+    async fn a_finished_turns_events_all_arrive_though_the_tasks_time_is_up() {
+        const EVENTS: usize = 30;
+        let turn = |events: Events| async move {
+            for number in 0..EVENTS {
+                let chunk = ReplyChunk { json: Bytes::from(number.to_string()), text: None };
+                events.as_ref().unwrap().try_send(ReplyEvent::Chunk(chunk)).unwrap();
+            }
+            Ok(TurnSummary { response: String::new(), usage: None, session_id: None })
+        };
+        let mut stream = TurnStream::start(turn).await.unwrap();
+        let mut got = Vec::new();
+        loop {
+            let next = poll_fn(|context| {
+                // Once an event, so that every one of them meets a task without time.
+                while coop::has_budget_remaining() {
+                    let _ = pin!(coop::consume_budget()).poll(context);
+                }
+                Poll::Ready(stream.poll_next_unpin(context))
+            });
+            match next.await {
+                Poll::Ready(Some(event)) => got.push(event.unwrap()),
+                Poll::Ready(None) => break,
+                Poll::Pending => match stream.next().await {
+                    Some(event) => got.push(event.unwrap()),
+                    None => break,
+                },
+            }
+        }
+        let chunks = got.iter().filter(|event| matches!(event, ReplyEvent::Chunk(_))).count();
+        assert_eq!(chunks, EVENTS);
+        assert!(matches!(got.last(), Some(ReplyEvent::Done(_))));
     }
 }
