@@ -15,7 +15,7 @@ use super::ReplyChunk;
 use super::call_buffer::CallBuffer;
 use super::toolset::ToolSet;
 use crate::domain::chunk::Envelope;
-use crate::domain::{ChoiceDelta, Chunk, ToolCall, Usage, ids};
+use crate::domain::{ChoiceDelta, Chunk, FinishReason, ToolCall, Usage, ids};
 pub(super) use staged::StagedRound;
 
 /// The client's view of a streamed reply, across rounds.
@@ -43,14 +43,25 @@ pub(super) struct StreamRound {
     pub(super) reasoning: String,
     /// Tokens of this round.
     pub(super) usage: Option<Usage>,
-    /// True once there was anything a client can use beside text and calls.
-    pub(super) has_other_output: bool,
+    /// True once the client was shown anything it can use of any choice.
+    has_output: bool,
 }
 
 /// A round's calls: typed, and as they go into the assistant message.
 pub(super) type RoundCalls = Vec<(ToolCall, Value)>;
 
 impl StreamRound {
+    /// True when every choice came to its own end and the client was shown nothing it can use: the reply can be asked
+    /// for again without a trace.
+    pub(super) fn is_empty(&self) -> bool {
+        !self.has_output
+            && self.finishes.values().all(|last| is_own_end(&last["choices"][0]["finish_reason"]))
+    }
+
+    fn note_output(&mut self, text: &str) {
+        self.has_output |= !text.trim().is_empty();
+    }
+
     /// Takes the finish reason out of a choice of a chunk and keeps it as a chunk of its own.
     fn keep_finish(&mut self, chunk: &Value, choice: &mut Value, index: u64) {
         let reason = choice.get_mut("finish_reason").filter(|reason| !reason.is_null()).map(Value::take);
@@ -99,7 +110,8 @@ impl StreamShaper {
             round.usage = Some(usage.clone());
         }
         for choice in &chunk.choices {
-            round.has_other_output |= choice.has_other_output;
+            round.has_output |= choice.has_other_output || choice.has_reasoning;
+            round.note_output(choice.content.as_deref().unwrap_or_default());
             if let (0, Some(reasoning)) = (choice.index, &choice.reasoning) {
                 round.reasoning.push_str(reasoning);
             }
@@ -178,6 +190,7 @@ impl StreamShaper {
         if let Some(Value::Array(raw)) = delta.shift_remove("tool_calls") {
             let shown = round.calls.push(&choice.tool_calls, &raw, tools, &mut self.next_call_index);
             if !shown.is_empty() {
+                round.has_output = true;
                 delta.insert("tool_calls".to_owned(), Value::from(shown));
             }
         }
@@ -284,6 +297,10 @@ impl StreamShaper {
         }
         ReplyChunk { json: Bytes::from(value.to_string()), text }
     }
+}
+
+fn is_own_end(reason: &Value) -> bool {
+    reason.as_str().is_none_or(|reason| FinishReason::from(reason.to_owned()).is_own_end())
 }
 
 fn quoted(text: &str) -> Bytes {

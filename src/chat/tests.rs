@@ -1,6 +1,7 @@
 //! Tests of the turn loop on a scripted model and scripted tools.
 
 mod access;
+mod empty_replies;
 mod fakes;
 mod processors;
 mod streamed_processing;

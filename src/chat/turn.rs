@@ -25,6 +25,9 @@ use crate::response::{NextAfter, ResponsePipeline};
 /// What a stored conversation has in the place of a blocked answer of which the client has seen nothing.
 const BLOCKED_NOTE: &str = "(This answer was removed by a filter.)";
 
+/// The same for an answer that ended before its first word.
+const EMPTY_NOTE: &str = "(This answer has no text.)";
+
 /// One turn, ready to run.
 pub(super) struct Turn {
     pub(super) parts: EngineParts,
@@ -289,10 +292,10 @@ impl Turn {
             let text = format!("{}{}", progress.seen, reply.text());
             messages.push(if shown.is_empty() {
                 // Some upstreams refuse a history with an empty answer.
-                RawMessage::assistant(if text.is_empty() && progress.is_blocked {
-                    BLOCKED_NOTE
-                } else {
-                    &text
+                RawMessage::assistant(match (text.is_empty(), progress.is_blocked) {
+                    (true, true) => BLOCKED_NOTE,
+                    (true, false) => EMPTY_NOTE,
+                    (false, _) => &text,
                 })
             } else {
                 reply.assistant_message(&shown, &progress.seen)

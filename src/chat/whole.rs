@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::message_text::{block, reasoning_of, set_reasoning, set_text, text_of};
 use super::shape::RoundCalls;
 use crate::domain::message::call_json;
-use crate::domain::{Completion, ProcessedReply, ReplyContext, ToolCall, Usage};
+use crate::domain::{Completion, FinishReason, ProcessedReply, ReplyContext, ToolCall, Usage};
 use crate::response::{NextAfter, Processed, ProcessingError, ResponsePipeline};
 
 /// A whole reply of one round.
@@ -76,8 +76,7 @@ impl WholeRound {
             choice.content = Some(String::new());
             choice.refused = false;
             choice.asks_for_calls = false;
-            // A blocked choice is no empty reply that would be asked for again.
-            choice.has_other_output = true;
+            choice.finish_reason = Some(FinishReason::ContentFilter);
             return true;
         }
         let reply = processed.reply;
@@ -88,10 +87,12 @@ impl WholeRound {
             choice.content = Some(if choice.refused { String::new() } else { reply.text });
         }
         if processed.reasoning_changed {
+            choice.has_reasoning = reply.reasoning.as_deref().is_some_and(|text| !text.trim().is_empty());
             set_reasoning(json, reply.reasoning.as_deref());
         }
         if processed.calls_changed {
             self.new_calls = Some(with_wires(reply.tool_calls, &own_calls));
+            choice.finish_reason = reply.finish_reason;
         }
         processed.text_changed || processed.reasoning_changed
     }
@@ -106,12 +107,19 @@ impl WholeRound {
         self.completion.usage.as_ref()
     }
 
-    /// True when no choice has anything a client can use.
+    /// True when every choice came to its own end and has nothing a client can use.
     pub(super) fn is_empty(&self) -> bool {
         self.new_calls.as_ref().is_none_or(Vec::is_empty)
-            && self.completion.choices.iter().all(|choice| {
+            && self.completion.choices.iter().enumerate().all(|(position, choice)| {
                 let has_text = choice.content.as_deref().is_some_and(|text| !text.trim().is_empty());
-                !has_text && !choice.refused && !choice.has_other_output
+                // The calls of the first choice may have been taken away by a processor.
+                let has_calls = position > 0 && choice.asks_for_calls;
+                let has_output = has_text
+                    || choice.refused
+                    || choice.has_reasoning
+                    || choice.has_other_output
+                    || has_calls;
+                !has_output && choice.finish_reason.as_ref().is_none_or(FinishReason::is_own_end)
             })
     }
 

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::reply::{FinishReason, Usage, content_text};
+use super::reply::{FinishReason, Usage, content_text, has_words};
 
 /// One event of a model's stream.
 #[derive(Clone, Debug)]
@@ -39,6 +39,8 @@ pub struct ChoiceDelta {
     pub has_other_output: bool,
     /// Reasoning added (`reasoning_content`), which some models want back with their tool calls.
     pub reasoning: Option<String>,
+    /// True when the delta adds words of reasoning, under whatever name.
+    pub has_reasoning: bool,
     /// True where there are log probabilities, or reasoning under another name (`reasoning`).
     pub has_more_text: bool,
     /// Parts of tool calls.
@@ -228,6 +230,8 @@ impl WireChoice<'_> {
             has_other_output: delta.refusal.is_some()
                 || delta.audio.is_some()
                 || delta.function_call.is_some(),
+            has_reasoning: has_words(delta.reasoning)
+                || delta.reasoning_content.as_deref().is_some_and(|text| !text.trim().is_empty()),
             reasoning: delta.reasoning_content,
             has_more_text: self.logprobs.is_some() || delta.reasoning.is_some(),
             tool_calls: delta.tool_calls.unwrap_or_default(),

@@ -25,6 +25,12 @@ pub enum FinishReason {
 }
 
 impl FinishReason {
+    /// True where a reply came to its own end; any other reason tells the client what became of it.
+    #[must_use]
+    pub const fn is_own_end(&self) -> bool {
+        matches!(self, Self::Stop | Self::ToolCalls)
+    }
+
     /// The wire spelling.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -114,6 +120,8 @@ pub struct CompletionChoice {
     pub content: Option<String>,
     /// True where the message has a refusal.
     pub refused: bool,
+    /// True where the message has words of reasoning, under whatever name.
+    pub has_reasoning: bool,
     /// The function calls the model asked for.
     pub tool_calls: Vec<ToolCall>,
     /// True where the model asked for calls of any kind, custom ones included.
@@ -159,6 +167,10 @@ struct WireMessage<'a> {
     content: Option<&'a RawValue>,
     #[serde(default)]
     refusal: Option<String>,
+    #[serde(default, borrow)]
+    reasoning_content: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    reasoning: Option<&'a RawValue>,
     #[serde(default)]
     tool_calls: Option<Vec<WireToolCall>>,
     #[serde(default, borrow)]
@@ -207,6 +219,7 @@ impl WireChoice<'_> {
             index: self.index.unwrap_or(position as u64),
             content: self.message.content.and_then(content_text),
             refused: self.message.refusal.is_some_and(|r| !r.is_empty()),
+            has_reasoning: has_words(self.message.reasoning_content) || has_words(self.message.reasoning),
             has_other_output: self.message.audio.is_some() || self.message.function_call.is_some(),
             asks_for_calls: !calls.is_empty(),
             tool_calls: calls.into_iter().filter_map(WireToolCall::into_domain).collect(),
@@ -238,6 +251,11 @@ pub(super) fn content_text(raw: &RawValue) -> Option<String> {
     }
     let parts: Vec<Value> = serde_json::from_str(text).ok()?;
     Some(parts.iter().filter_map(|part| part.get("text")?.as_str()).collect())
+}
+
+/// True where a value is text with more than blanks in it.
+pub(super) fn has_words(raw: Option<&RawValue>) -> bool {
+    raw.and_then(content_text).is_some_and(|text| !text.trim().is_empty())
 }
 
 #[cfg(test)]

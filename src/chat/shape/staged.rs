@@ -184,7 +184,7 @@ impl StreamShaper {
                 }
                 continue;
             }
-            round.has_other_output |= choice.has_other_output;
+            round.has_output |= choice.has_other_output;
             state.finish_reason = choice.finish_reason.clone().or(state.finish_reason.take());
             round.keep_finish(&value, &mut json, choice.index);
             shown_text = shown_text.or(text);
@@ -283,8 +283,6 @@ impl StreamShaper {
             };
             let Some(ended) = ended.filter(|ended| ended.next != NextAfter::Block) else {
                 round.finishes.insert(*index, self.bare_chunk(*index, Map::new(), &json!("content_filter")));
-                // A blocked choice is no empty reply that would be asked for again.
-                round.has_other_output = true;
                 if *index == 0 {
                     next = NextAfter::Block;
                 }
@@ -340,6 +338,7 @@ impl StreamShaper {
             parts.push(part);
         }
         if !parts.is_empty() {
+            round.has_output = true;
             let delta = Map::from_iter([("tool_calls".to_owned(), Value::from(parts))]);
             let chunk = self.bare_chunk(index, delta, &Value::Null);
             shown.push(self.chunk_of(chunk, None));
@@ -370,6 +369,7 @@ impl StreamShaper {
         text: Option<String>,
         round: &mut StreamRound,
     ) -> Option<String> {
+        round.note_output(text.as_deref().unwrap_or_default());
         let text = text.filter(|_| index == 0 && field == "content")?;
         round.text.push_str(&text);
         self.text.push_str(&text);
@@ -378,6 +378,7 @@ impl StreamShaper {
 }
 
 fn note_reasoning(index: u64, reasoning: Option<String>, round: &mut StreamRound) {
+    round.note_output(reasoning.as_deref().unwrap_or_default());
     if let (0, Some(reasoning)) = (index, reasoning) {
         round.reasoning.push_str(&reasoning);
     }

@@ -129,11 +129,11 @@ impl RoundReply {
         }
     }
 
-    /// True when a client could do nothing with the reply.
+    /// True when a client could do nothing with the reply, and its finish reason does not say why.
     pub(super) fn is_empty(&self) -> bool {
         match self {
             Self::Whole(round) => round.is_empty(),
-            Self::Stream(round) => round.text.trim().is_empty() && !round.has_other_output,
+            Self::Stream(round) => round.is_empty(),
         }
     }
 
