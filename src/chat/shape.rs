@@ -24,7 +24,8 @@ pub(super) struct StreamShaper {
     include_usage: bool,
     envelope: Option<Envelope>,
     roles_sent: Vec<u64>,
-    next_call_index: u64,
+    /// How many calls the client has been shown, by choice.
+    calls_shown: BTreeMap<u64, u64>,
     /// Text of the first choice the client has seen in the whole turn.
     text: String,
 }
@@ -32,7 +33,8 @@ pub(super) struct StreamShaper {
 /// What one round has produced so far.
 #[derive(Default)]
 pub(super) struct StreamRound {
-    calls: CallBuffer,
+    /// The calls by choice.
+    calls: BTreeMap<u64, CallBuffer>,
     /// Text of the first choice as the model wrote it, where processors may have changed it.
     original: Option<String>,
     /// The chunks with a finish reason, by choice, kept until it is known whether they are the last.
@@ -67,6 +69,10 @@ impl StreamRound {
         let reason = choice.get_mut("finish_reason").filter(|reason| !reason.is_null()).map(Value::take);
         let Some(reason) = reason else { return };
         let mut last = choice.clone();
+        // What goes on with the delta is not told again.
+        if has_delta(choice) && last.get("logprobs").is_some() {
+            last["logprobs"] = Value::Null;
+        }
         last["delta"] = json!({});
         last["finish_reason"] = reason;
         let mut finish = chunk.clone();
@@ -88,7 +94,7 @@ impl StreamShaper {
             include_usage,
             envelope: None,
             roles_sent: Vec::new(),
-            next_call_index: 0,
+            calls_shown: BTreeMap::new(),
             text: String::new(),
         }
     }
@@ -165,7 +171,7 @@ impl StreamShaper {
             if choice.index == 0 {
                 shown_text = text;
             }
-            if json.get("delta").and_then(Value::as_object).is_some_and(|delta| !delta.is_empty()) {
+            if has_delta(&json) {
                 shown.push(json);
             }
         }
@@ -188,7 +194,9 @@ impl StreamShaper {
         let delta = json.get_mut("delta").and_then(Value::as_object_mut)?;
         self.fit_role(delta, choice.index);
         if let Some(Value::Array(raw)) = delta.shift_remove("tool_calls") {
-            let shown = round.calls.push(&choice.tool_calls, &raw, tools, &mut self.next_call_index);
+            let next_index = self.calls_shown.entry(choice.index).or_default();
+            let calls = round.calls.entry(choice.index).or_default();
+            let shown = calls.push(&choice.tool_calls, &raw, tools, next_index);
             if !shown.is_empty() {
                 round.has_output = true;
                 delta.insert("tool_calls".to_owned(), Value::from(shown));
@@ -215,30 +223,31 @@ impl StreamShaper {
         }
     }
 
-    /// Ends a round: the calls it holds, and a chunk with those of the client's that had been held back.
+    /// Ends a round: the first choice's calls, and chunks with those of the client's that had been held back.
     pub(super) fn end_round(
         &mut self,
         round: &mut StreamRound,
         tools: &ToolSet,
-    ) -> (RoundCalls, Option<ReplyChunk>) {
-        let late = round.calls.finish(tools, &mut self.next_call_index);
-        let calls = std::mem::take(&mut round.calls).into_calls();
-        if late.is_empty() {
-            return (calls, None);
+    ) -> (RoundCalls, Vec<ReplyChunk>) {
+        let mut first_calls = Vec::new();
+        let mut shown = Vec::new();
+        for (index, mut calls) in std::mem::take(&mut round.calls) {
+            let late = calls.finish(tools, self.calls_shown.entry(index).or_default());
+            if !late.is_empty() {
+                round.has_output = true;
+                let delta = Map::from_iter([("tool_calls".to_owned(), Value::from(late))]);
+                let chunk = self.bare_chunk(index, delta, &Value::Null);
+                shown.push(self.chunk_of(chunk, None));
+            }
+            if index == 0 {
+                first_calls = calls.into_calls();
+            }
         }
-        let delta = Map::from_iter([("tool_calls".to_owned(), Value::from(late))]);
-        let chunk = self.bare_chunk(0, delta, &Value::Null);
-        (calls, Some(self.chunk_of(chunk, None)))
+        (first_calls, shown)
     }
 
     /// The last chunks of the reply: a finish reason per choice, then the usage if the client wants it.
-    /// `calls_shown` makes the reason `tool_calls`, whatever the upstream called it.
-    pub(super) fn finish(
-        &mut self,
-        round: StreamRound,
-        calls_shown: bool,
-        usage: Option<&Usage>,
-    ) -> Vec<ReplyChunk> {
+    pub(super) fn finish(&mut self, round: StreamRound, usage: Option<&Usage>) -> Vec<ReplyChunk> {
         let mut out = Vec::new();
         let mut finishes = round.finishes;
         if finishes.is_empty() {
@@ -251,13 +260,8 @@ impl StreamShaper {
                 self.fit_role(&mut delta, index);
                 value["choices"][0]["delta"] = Value::Object(delta);
             }
-            let reason = &mut value["choices"][0]["finish_reason"];
-            // Calls that were all the gateway's leave no `tool_calls` behind, and calls for the client always say so.
-            if index == 0 && calls_shown {
-                *reason = json!("tool_calls");
-            } else if index == 0 && self.next_call_index == 0 && *reason == "tool_calls" {
-                *reason = json!("stop");
-            }
+            let calls_shown = self.calls_shown.get(&index).is_some_and(|count| *count > 0);
+            fit_reason(&mut value["choices"][0]["finish_reason"], calls_shown);
             out.push(self.chunk_of(value, None));
         }
         if let (true, Some(usage)) = (self.include_usage, usage) {
@@ -299,8 +303,20 @@ impl StreamShaper {
     }
 }
 
+/// Makes a finish reason tell of the calls that the client sees, and of no others. A reason that tells of a cut or
+/// filtered reply stays: what the client sees may not be whole.
+pub(super) fn fit_reason(reason: &mut Value, calls_shown: bool) {
+    if is_own_end(reason) {
+        *reason = json!(if calls_shown { "tool_calls" } else { "stop" });
+    }
+}
+
 fn is_own_end(reason: &Value) -> bool {
     reason.as_str().is_none_or(|reason| FinishReason::from(reason.to_owned()).is_own_end())
+}
+
+fn has_delta(choice: &Value) -> bool {
+    choice.get("delta").and_then(Value::as_object).is_some_and(|delta| !delta.is_empty())
 }
 
 fn quoted(text: &str) -> Bytes {

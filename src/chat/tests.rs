@@ -4,6 +4,7 @@ mod access;
 mod empty_replies;
 mod fakes;
 mod processors;
+mod streamed_calls;
 mod streamed_processing;
 mod whole_processing;
 

@@ -309,7 +309,7 @@ impl Turn {
                 (round.into_body(&shown, calls.len(), usage.as_ref(), is_first), text)
             }
             RoundReply::Stream(round) => {
-                for chunk in shaper.finish(round, !shown.is_empty(), usage.as_ref()) {
+                for chunk in shaper.finish(round, usage.as_ref()) {
                     tool_run::emit(events, ReplyEvent::Chunk(chunk)).await;
                 }
                 (Bytes::new(), shaper.into_text())

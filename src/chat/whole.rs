@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::message_text::{block, reasoning_of, set_reasoning, set_text, text_of};
-use super::shape::RoundCalls;
+use super::shape::{RoundCalls, fit_reason};
 use crate::domain::message::call_json;
 use crate::domain::{Completion, FinishReason, ProcessedReply, ReplyContext, ToolCall, Usage};
 use crate::response::{NextAfter, Processed, ProcessingError, ResponsePipeline};
@@ -192,12 +192,14 @@ impl WholeRound {
             if let Some(fields) = message.as_object_mut() {
                 fields.shift_remove("tool_calls");
             }
-            if shown.is_empty() {
-                choice["finish_reason"] = json!("stop");
-            } else {
+            if !shown.is_empty() {
                 message["tool_calls"] = shown.iter().map(|(_, wire)| wire.clone()).collect();
-                choice["finish_reason"] = json!("tool_calls");
             }
+            if self.new_calls.is_some() {
+                // A processor's calls are whole, whatever became of the model's reply.
+                choice["finish_reason"] = Value::Null;
+            }
+            fit_reason(&mut choice["finish_reason"], !shown.is_empty());
         }
         Bytes::from(body.to_string())
     }

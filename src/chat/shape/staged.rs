@@ -15,7 +15,7 @@ use super::super::call_buffer::CallBuffer;
 use super::super::message_text::{REASONING_FIELDS, drop_traces, reasoning_of, write_reasoning};
 use super::super::toolset::{Owner, ToolSet};
 use super::super::whole::with_wires;
-use super::{RoundCalls, StreamRound, StreamShaper};
+use super::{RoundCalls, StreamRound, StreamShaper, has_delta};
 use crate::domain::{ChoiceDelta, Chunk, DeltaKind, FinishReason, Pushed, ReplyContext, ReplyEnd, TextDelta};
 use crate::response::{NextAfter, ProcessingError, ReplyChain, ResponsePipeline};
 
@@ -188,7 +188,7 @@ impl StreamShaper {
             state.finish_reason = choice.finish_reason.clone().or(state.finish_reason.take());
             round.keep_finish(&value, &mut json, choice.index);
             shown_text = shown_text.or(text);
-            if json.get("delta").and_then(Value::as_object).is_some_and(|delta| !delta.is_empty()) {
+            if has_delta(&json) {
                 shown.push(json);
             }
         }
@@ -293,7 +293,13 @@ impl StreamShaper {
                 break;
             }
             let calls = match ended.calls {
-                Some(calls) => with_wires(calls, &own_calls),
+                Some(calls) => {
+                    if let Some(last) = round.finishes.get_mut(index) {
+                        // A processor's calls are whole, whatever became of the model's reply.
+                        last["choices"][0]["finish_reason"] = Value::Null;
+                    }
+                    with_wires(calls, &own_calls)
+                }
                 None => own_calls,
             };
             self.show_rest(*index, choice, ended.deltas, &calls, (round, tools), &mut shown);
@@ -322,8 +328,7 @@ impl StreamShaper {
             let chunk = self.bare_chunk(index, fields, &Value::Null);
             shown.push(self.chunk_of(chunk, None));
         }
-        let mut own_index = 0;
-        let next_index = if index == 0 { &mut self.next_call_index } else { &mut own_index };
+        let next_index = self.calls_shown.entry(index).or_default();
         let mut parts = Vec::new();
         for (call, wire) in calls {
             if !matches!(tools.owner_of(call, wire), Owner::Client) {

@@ -53,7 +53,7 @@ impl Turn {
                 }
             }
             let (calls, held_back) = shaper.end_round(&mut round, &self.tools);
-            if let Some(shown) = held_back {
+            for shown in held_back {
                 tool_run::emit(events, ReplyEvent::Chunk(shown)).await;
             }
             return Ok((RoundReply::Stream(round), calls, NextAfter::GoOn));
