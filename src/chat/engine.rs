@@ -193,6 +193,10 @@ impl ChatEngine {
         context.access.model(&request.model, &model.own_ids).await.map_err(ChatErrorKind::from)?;
         let client_messages = request.messages.clone();
         self.parts.hidden_calls.restore(&context.principal, &mut request.messages);
+        if model.tool_mode == ToolMode::Text && request.refuses_tools() {
+            // A model that reads of tools in words would call them.
+            request.tools.clear();
+        }
         let tools = ToolSet::for_request(&request, &self.parts.toolbox.snapshot(), &model.tools, &context);
         request.model.clone_from(&model.id);
         let is_plain = |choice: &Bytes| matches!(&choice[..], b"\"none\"" | b"\"auto\"");

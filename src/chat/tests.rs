@@ -218,6 +218,31 @@ async fn text_mode_finds_calls_in_a_stream_and_holds_back_only_them() {
 }
 
 #[tokio::test]
+async fn text_mode_leaves_tools_alone_that_the_client_does_not_want_called() {
+    let words = "{\"tool\": \"mine\", \"arguments\": {}}";
+    let stage = Stage::new(vec![Reply::text(words)]).with_tool_mode(ToolMode::Text);
+    let call = json!({"id": "c", "type": "function", "function": {"name": "mine", "arguments": "{}"}});
+    let shown = chunks(
+        &stage,
+        streamed(&json!({
+            "tools": [{"type": "function", "function": {"name": "mine"}}],
+            "tool_choice": "none",
+            "messages": [
+                {"role": "user", "content": "q"},
+                {"role": "assistant", "content": null, "tool_calls": [call]},
+                {"role": "tool", "tool_call_id": "c", "content": "42"}],
+        })),
+    )
+    .await;
+    assert_eq!((texts(&shown).as_str(), finish_reasons(&shown)), (words, vec!["stop"]));
+    let request = stage.request(0);
+    assert_eq!((request.get("tools"), request.get("tool_choice")), (None, None));
+    let messages = request["messages"].as_array().unwrap();
+    let roles: Vec<&str> = messages.iter().filter_map(|message| message["role"].as_str()).collect();
+    assert_eq!(roles, ["user", "assistant", "user"], "the history is still told in words");
+}
+
+#[tokio::test]
 async fn an_unknown_tool_is_told_to_the_model_and_other_choices_are_left_alone() {
     let call = json!({"id": "c", "type": "function", "function": {"name": "nope", "arguments": "{}"}});
     let stage = Stage::new(vec![
@@ -256,6 +281,16 @@ async fn a_client_can_do_without_the_gateways_tools() {
     let names: Vec<&str> =
         tools.as_array().unwrap().iter().filter_map(|t| t["function"]["name"].as_str()).collect();
     assert_eq!(names, ["echo"]);
+}
+
+#[tokio::test]
+async fn legacy_functions_of_null_are_none() {
+    let stage = Stage::new(vec![Reply::text("a"), Reply::text("b")]);
+    for (functions, tools) in [(Value::Null, 2), (json!([]), 0)] {
+        chunks(&stage, streamed(&json!({"functions": functions}))).await;
+        let request = stage.request(usize::from(tools == 0));
+        assert_eq!(request["tools"].as_array().map_or(0, Vec::len), tools, "{functions}");
+    }
 }
 
 #[tokio::test]

@@ -41,8 +41,8 @@ impl ToolSet {
     ) -> Self {
         let client: HashSet<String> = request.tools.iter().filter_map(tool_name).collect();
         let refused = request.choice_count() > 1
-            || request.field("functions").is_some()
-            || request.tool_choice.as_deref() == Some(b"\"none\"");
+            || request.field("functions").is_some_and(|functions| functions[..] != *b"null")
+            || request.refuses_tools();
         let gateway = if refused { Vec::new() } else { select(snapshot, allowed, context, &client) };
         Self { gateway, client, client_entries: request.tools.clone() }
     }

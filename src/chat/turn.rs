@@ -143,7 +143,7 @@ impl Turn {
     fn round_request(&self, round: u32, last: bool) -> CompletionRequest {
         let mut request = self.request.clone();
         if self.tools.gateway_is_empty() {
-            if self.model.tool_mode == ToolMode::Text && !self.tools.is_empty() {
+            if self.model.tool_mode == ToolMode::Text {
                 prompt::lower_to_text(&mut request);
             }
             return request;

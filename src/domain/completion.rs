@@ -116,6 +116,12 @@ impl CompletionRequest {
         self.field("n").and_then(|raw| serde_json::from_slice(raw).ok()).unwrap_or(1)
     }
 
+    /// True when the client wants no tools called (`tool_choice: "none"`).
+    #[must_use]
+    pub fn refuses_tools(&self) -> bool {
+        self.tool_choice.as_deref() == Some(b"\"none\"")
+    }
+
     /// True when the client wants a usage chunk at the end of the stream.
     #[must_use]
     pub fn include_usage(&self) -> bool {
