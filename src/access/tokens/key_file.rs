@@ -1,9 +1,11 @@
 //! The file with the keys that access tokens are signed with: `access-keys.json`, readable by its owner only.
 //!
 //! Written as a whole beside and moved into place, so that a reader never sees half of it. Several processes may share
-//! it: the first one makes it, the others take what is there, and a change by one is taken in by all.
+//! it: the first one makes it, the others take what is there, and a change by one is taken in by all. Who changes it holds
+//! the lock of a file beside it (`access-keys.lock`), so that no two changes undo each other.
 
-use std::io::{ErrorKind, Write};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::SystemTime;
@@ -98,10 +100,13 @@ struct WrittenContent<'a> {
     keys: Vec<Written<'a>>,
 }
 
-/// The file, and what it looked like when it was last read.
+/// What tells that a file was changed: when, and how long it is.
+type Look = Option<(SystemTime, u64)>;
+
+/// The file, and what it looked like when the keys in force were read.
 pub(super) struct KeyFile {
     path: PathBuf,
-    seen: Mutex<Option<(SystemTime, u64)>>,
+    seen: Mutex<Look>,
 }
 
 impl KeyFile {
@@ -111,7 +116,7 @@ impl KeyFile {
 
     /// The keys of the file, the newest last; makes the file where there is none.
     pub(super) fn load_or_create(&self, now_ms: u64) -> Result<Vec<StoredKey>, KeyFileError> {
-        if let Some(keys) = self.load()? {
+        if let Some(keys) = self.take()? {
             return Ok(keys);
         }
         let keys = vec![StoredKey::generate(now_ms)?];
@@ -119,14 +124,13 @@ impl KeyFile {
             return Ok(keys);
         }
         // Another process was faster.
-        self.load()?.ok_or_else(|| self.failure("it was there and is gone".to_owned()))
+        self.take()?.ok_or_else(|| self.failure("it was there and is gone".to_owned()))
     }
 
-    /// The keys, where somebody changed the file since it was last read.
+    /// The keys, to be in force from now on, where somebody changed the file since the last ones were read.
     pub(super) fn changed(&self) -> Result<Option<Vec<StoredKey>>, KeyFileError> {
-        let look = std::fs::metadata(&self.path).and_then(|about| Ok((about.modified()?, about.len())));
-        match look {
-            Ok(now) if *self.seen() != Some(now) => self.load(),
+        match std::fs::metadata(&self.path).and_then(|about| look(&about)) {
+            Ok(now) if *self.seen() != now => self.take(),
             Ok(_) => Ok(None),
             // What is in memory goes on; a start makes new ones.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -135,18 +139,25 @@ impl KeyFile {
     }
 
     /// Adds a key where the newest is older than `max_age_ms` (0: never), and forgets those that were replaced longer than
-    /// `keep_ms` ago. `None` where there is nothing to do.
+    /// `keep_ms` ago. `None` where there is nothing to do, or another process is doing it: [`Self::changed`] tells of that.
     pub(super) fn rotate(
         &self,
         now_ms: u64,
         max_age_ms: u64,
         keep_ms: u64,
     ) -> Result<Option<Vec<StoredKey>>, KeyFileError> {
-        let Some(mut keys) = self.load()? else { return Ok(None) };
-        let newest = keys.last().map_or(0, |key| key.created_ms);
-        if max_age_ms == 0 || now_ms.saturating_sub(newest) < max_age_ms {
+        let due = || -> Result<Option<Vec<StoredKey>>, KeyFileError> {
+            let Some((text, _)) = self.read()? else { return Ok(None) };
+            let keys = self.parse(&text)?;
+            let newest = keys.last().map_or(0, |key| key.created_ms);
+            Ok((max_age_ms != 0 && now_ms.saturating_sub(newest) >= max_age_ms).then_some(keys))
+        };
+        if due()?.is_none() {
             return Ok(None);
         }
+        let Some(_lock) = self.lock()? else { return Ok(None) };
+        // Whoever had the lock before may have done it.
+        let Some(mut keys) = due()? else { return Ok(None) };
         keys.push(StoredKey::generate(now_ms)?);
         let replaced: Vec<u64> = keys.iter().skip(1).map(|key| key.created_ms).chain([u64::MAX]).collect();
         let mut replaced = replaced.into_iter();
@@ -155,22 +166,54 @@ impl KeyFile {
         Ok(Some(keys))
     }
 
-    fn load(&self) -> Result<Option<Vec<StoredKey>>, KeyFileError> {
-        let text = match std::fs::read_to_string(&self.path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(self.failure(error.to_string())),
-        };
-        let look = std::fs::metadata(&self.path).and_then(|about| Ok((about.modified()?, about.len())));
-        *self.seen() = look.ok();
-        let content: Content = serde_json::from_str(&text).map_err(|error| self.failure(place_of(&error)))?;
+    /// The right to change the file, until it is dropped; `None` as long as somebody else has it.
+    pub(super) fn lock(&self) -> Result<Option<File>, KeyFileError> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(self.path.with_extension("lock"));
+        let file = file.map_err(|error| self.failure(error.to_string()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(self.failure(format!("it cannot be locked: {error}"))),
+        }
+    }
+
+    /// The keys of the file, which the caller puts into force.
+    fn take(&self) -> Result<Option<Vec<StoredKey>>, KeyFileError> {
+        let Some((text, look)) = self.read()? else { return Ok(None) };
+        // Also where it is damaged: that is told once.
+        *self.seen() = look;
+        self.parse(&text).map(Some)
+    }
+
+    /// The text of the file and what it looked like; `None` where there is no file.
+    fn read(&self) -> Result<Option<(String, Look)>, KeyFileError> {
+        // The look of the very file that is read, whatever is moved into its place meanwhile.
+        let read = File::open(&self.path).and_then(|mut file| {
+            let look = look(&file.metadata()?)?;
+            let mut text = String::new();
+            file.read_to_string(&mut text)?;
+            Ok((text, look))
+        });
+        match read {
+            Ok(read) => Ok(Some(read)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.failure(error.to_string())),
+        }
+    }
+
+    fn parse(&self, text: &str) -> Result<Vec<StoredKey>, KeyFileError> {
+        let content: Content = serde_json::from_str(text).map_err(|error| self.failure(place_of(&error)))?;
         let is_ours = |key: &StoredKey| {
             key.id.starts_with(KID_PREFIX) && key.secret.expose().len() >= super::MIN_SECRET_BYTES
         };
         if content.keys.is_empty() || !content.keys.iter().all(is_ours) {
             return Err(self.failure("there is no key in it, or one that is none".to_owned()));
         }
-        Ok(Some(content.keys))
+        Ok(content.keys)
     }
 
     /// False where the file is there already and must not be replaced.
@@ -194,7 +237,7 @@ impl KeyFile {
         }
     }
 
-    fn seen(&self) -> std::sync::MutexGuard<'_, Option<(SystemTime, u64)>> {
+    fn seen(&self) -> std::sync::MutexGuard<'_, Look> {
         self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
@@ -205,6 +248,10 @@ impl KeyFile {
             advice: "make its folder writable; if the file is damaged, remove it: everybody then logs in anew",
         }
     }
+}
+
+fn look(about: &std::fs::Metadata) -> std::io::Result<Look> {
+    Ok(Some((about.modified()?, about.len())))
 }
 
 /// Where JSON is wrong, without a word of what is there.

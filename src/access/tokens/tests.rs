@@ -124,6 +124,46 @@ fn keys_are_kept_followed_and_replaced() {
     assert!(matches!(first.check(&new), Some(TokenCheck::Valid { .. })));
 }
 
+/// The turn of one gateway that shares the file with another comes right after the other's, and finds nothing to do.
+#[test]
+fn a_turn_without_anything_to_do_loses_nothing_of_anothers() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access-keys.json");
+    let open = || Tokens::open(TokenSettings::default(), Some(&path), now_ms()).unwrap();
+    let (first, second) = (open(), open());
+    let later = now_ms() + 30 * DAY_MS;
+    first.rotate(later).unwrap();
+    second.rotate(later).unwrap();
+    second.follow().unwrap();
+    assert!(matches!(second.check(&signed(&first, now_ms())), Some(TokenCheck::Valid { .. })));
+    assert!(matches!(first.check(&signed(&second, now_ms())), Some(TokenCheck::Valid { .. })), "one key");
+}
+
+#[test]
+fn two_turns_at_once_make_one_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access-keys.json");
+    let open = || Tokens::open(TokenSettings::default(), Some(&path), now_ms()).unwrap();
+    let (first, second) = (open(), open());
+    let later = now_ms() + 30 * DAY_MS;
+    // Another process is at it.
+    let lock = first.file.as_ref().unwrap().lock().unwrap().unwrap();
+    let before = std::fs::read(&path).unwrap();
+    second.rotate(later).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    drop(lock);
+    std::thread::scope(|threads| {
+        for tokens in [&first, &second] {
+            threads.spawn(move || tokens.rotate(later).unwrap());
+        }
+    });
+    for tokens in [&first, &second] {
+        tokens.follow().unwrap();
+        assert_eq!(tokens.keys.load().keys.len(), 2);
+    }
+    assert!(matches!(second.check(&signed(&first, now_ms())), Some(TokenCheck::Valid { .. })));
+}
+
 #[test]
 fn a_damaged_file_is_an_error_without_what_is_in_it() {
     let folder = tempfile::tempdir().unwrap();
