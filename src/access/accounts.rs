@@ -6,6 +6,7 @@
 
 mod database;
 mod error;
+mod fields;
 mod first_admin;
 mod keys;
 mod login;
@@ -33,17 +34,18 @@ pub use self::error::{AccountError, LoginError, OpenError};
 pub use self::first_admin::FIRST_ADMIN;
 pub use self::password::MIN_PASSWORD_CHARS;
 pub use self::types::{
-    ApiKey, CreatedKey, Listing, Login, MAX_PAGE, NewApiKey, NewUser, Page, Role, User, UserId, UserPatch,
+    ApiKey, CreatedKey, GrantsPatch, Listing, Login, MAX_PAGE, NewApiKey, NewUser, Page, Role, User, UserId,
+    UserPatch,
 };
 pub use self::view::{KeyView, Moment, UserView};
 
+use self::fields::{check_grants, check_name};
 use self::keys::{Presented, StoredKey};
 use self::password::Passwords;
 use self::snapshot::Snapshot;
 pub(super) use self::snapshot::{KeyCheck, KeyEntry, UserEntry};
 use self::throttle::Throttle;
 use self::worker::Worker;
-use crate::access::grants::{Grants, is_scope};
 use crate::access::tokens::{TokenCheck, TokenSettings, Tokens};
 use crate::config::secret::Secret;
 
@@ -58,9 +60,6 @@ const ROTATE_EVERY: u32 = 3600;
 
 /// The file with the keys of the tokens, beside the database.
 const KEYS_FILE: &str = "access-keys.json";
-
-/// The longest name of a user or a key, in characters.
-const MAX_NAME_CHARS: usize = 128;
 
 /// What time it is, in milliseconds since 1970; tests bring their own.
 type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -214,9 +213,7 @@ impl Accounts {
             check_name(name)?;
             *name = users::canonical(name);
         }
-        if let Some(grants) = &patch.grants {
-            check_grants(grants)?;
-        }
+        patch.grants.check()?;
         self.write(move |sql| users::update(sql, id, &patch)).await
     }
 
@@ -242,7 +239,7 @@ impl Accounts {
     /// Makes a key of a user. Its text is in the answer and nowhere else.
     ///
     /// # Errors
-    /// When there is no such user, a scope is not the user's, or a field cannot be.
+    /// When there is no such user, it has as many keys as it may have, a scope is not the user's, or a field cannot be.
     pub async fn create_key(&self, owner: UserId, new: NewApiKey) -> Result<CreatedKey, AccountError> {
         check_name(&new.name)?;
         check_grants(&new.grants)?;
@@ -255,8 +252,15 @@ impl Accounts {
             return Err(AccountError::invalid("expires_at", "this time is over"));
         }
         let create = move |store: &mut Store| {
-            let (created, stored) = store.transact(|sql| keys::insert(sql, owner, &new, now_ms))?;
-            store.publish_key(stored);
+            let ((created, stored), has_forgotten) = store.transact(|sql| {
+                let has_forgotten = keys::make_room(sql, owner, &new.grants, now_ms)?;
+                Ok((keys::insert(sql, owner, &new, now_ms)?, has_forgotten))
+            })?;
+            if has_forgotten {
+                store.reload()?;
+            } else {
+                store.publish_key(stored);
+            }
             Ok(created)
         };
         self.0.worker.call(create).await
@@ -471,26 +475,4 @@ fn system_clock() -> Clock {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     })
-}
-
-fn check_name(name: &str) -> Result<(), AccountError> {
-    let length = name.chars().count();
-    if length == 0 || length > MAX_NAME_CHARS {
-        let problem = format!("a name has 1 to {MAX_NAME_CHARS} characters");
-        return Err(AccountError::invalid("name", problem));
-    }
-    if name.chars().any(char::is_control) || name.trim() != name {
-        let problem = "a name has no control characters, and no blanks at its ends";
-        return Err(AccountError::invalid("name", problem));
-    }
-    Ok(())
-}
-
-fn check_grants(grants: &Grants) -> Result<(), AccountError> {
-    if let Some(scope) = grants.scopes.iter().find(|scope| !is_scope(scope)) {
-        let known = crate::access::grants::SCOPES.join(", ");
-        let problem = format!("there is no scope `{scope}`; there are {known}, and tools:call:<pattern>");
-        return Err(AccountError::invalid("scopes", problem));
-    }
-    Ok(())
 }

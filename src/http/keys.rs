@@ -20,8 +20,10 @@ use super::openapi::accounts as shapes;
 use super::openapi::schemas::ErrorDetail;
 use super::state::App;
 use super::users::{self, MomentMs};
-use crate::access::accounts::{self, AccountError, Accounts, ApiKey, KeyView, Moment, NewApiKey, UserId};
-use crate::access::{Grants, Limits};
+use crate::access::Grants;
+use crate::access::accounts::{
+    self, AccountError, Accounts, ApiKey, GrantsPatch, KeyView, Moment, NewApiKey, UserId,
+};
 
 /// The longest time of a key that is asked for in days: a hundred years.
 const MAX_DAYS: u64 = 36_500;
@@ -230,10 +232,7 @@ impl FromRequestParts<App> for OfUser {
 struct Wish {
     name: String,
     user: Option<Named>,
-    scopes: Option<Vec<String>>,
-    models: Vec<String>,
-    tools: Vec<String>,
-    limits: Limits,
+    grants: GrantsPatch,
     expires_ms: Option<u64>,
 }
 
@@ -242,10 +241,7 @@ impl Wish {
         let mut fields = KnownFields::of(body)?;
         let name = fields.need("name", "a string that is not empty")?;
         let user = fields.take("user", "the number or the name of a user")?;
-        let scopes = fields.take("scopes", users::LIST)?;
-        let models = fields.take("models", users::LIST)?.unwrap_or_default();
-        let tools = fields.take("tools", users::LIST)?.unwrap_or_default();
-        let limits = fields.take_whole("limits")?.unwrap_or_default();
+        let grants = users::grants_in(&mut fields)?;
         let at: Option<MomentMs> = fields.take("expires_at", "a time such as \"2027-01-31T00:00:00Z\"")?;
         let days: Option<u64> = fields.take("expires_in_days", "a whole number of days")?;
         fields.end()?;
@@ -264,28 +260,22 @@ impl Wish {
             }
             (None, None) => None,
         };
-        Ok(Self { name, user, scopes, models, tools, limits, expires_ms })
+        Ok(Self { name, user, grants, expires_ms })
     }
 
     /// What the key may do. Without a word on it: what its owner and its maker both may, but not `admin`.
     async fn grants(&self, accounts: &Accounts, member: &Member, owner: UserId) -> Result<Grants, ApiError> {
         let held = member.grants();
-        let scopes = match &self.scopes {
-            Some(scopes) => scopes.clone(),
-            None => {
-                let mut scopes = accounts.user(owner).await?.effective_grants().scopes;
-                scopes.retain(|scope| scope != "admin" && held.covers(scope));
-                scopes
-            }
-        };
-        // An unknown scope is a mistake rather than a trespass: the accounts say so.
-        let known = scopes.iter().filter(|scope| crate::access::is_scope(scope));
-        if let Some(scope) = known.into_iter().find(|scope| !held.covers(scope)) {
+        let mut grants = self.grants.clone().over(Grants::default());
+        if self.grants.scopes.is_none() {
+            grants.scopes = accounts.user(owner).await?.effective_grants().scopes;
+            grants.scopes.retain(|scope| scope != "admin" && held.covers(scope));
+        }
+        if let Some(scope) = grants.scopes.iter().find(|scope| !held.covers(scope)) {
             let words =
                 format!("`scopes`: you do not have the scope `{scope}`, so a key of yours cannot have it");
             return Err(ApiError::forbidden(words));
         }
-        let (models, tools, limits) = (self.models.clone(), self.tools.clone(), self.limits.clone());
-        Ok(Grants { scopes, models, tools, limits })
+        Ok(grants)
     }
 }

@@ -18,8 +18,10 @@ use super::known_fields::KnownFields;
 use super::openapi::accounts as shapes;
 use super::openapi::schemas::ErrorDetail;
 use super::state::App;
-use crate::access::accounts::{self, MIN_PASSWORD_CHARS, NewUser, Role, UserId, UserPatch, UserView};
-use crate::access::{Grants, Limits};
+use crate::access::Grants;
+use crate::access::accounts::{
+    self, GrantsPatch, MIN_PASSWORD_CHARS, NewUser, Role, UserId, UserPatch, UserView,
+};
 use crate::config::secret::Secret;
 use crate::domain::time::parse_rfc3339;
 
@@ -50,7 +52,7 @@ pub(super) async fn create(
     let name = fields.need("name", TEXT)?;
     let password = fields.take::<Secret>("password", TEXT)?;
     let role = fields.take("role", ROLE)?.unwrap_or(Role::User);
-    let grants = GrantChanges::take(&mut fields)?.over(Grants::default());
+    let grants = grants_in(&mut fields)?.over(Grants::default());
     fields.end()?;
     let user = app.accounts()?.create_user(NewUser { name, password, role, grants }).await?;
     let details = json!({"name": user.name, "role": user.role, "grants": user.grants});
@@ -109,35 +111,33 @@ pub(super) async fn update(
     let id = number(&id)?;
     let mut fields = KnownFields::of(&body)?;
     let password = fields.take::<Secret>("password", TEXT)?;
-    let mut patch = UserPatch {
+    let patch = UserPatch {
         name: fields.take("name", TEXT)?,
         role: fields.take("role", ROLE)?,
         is_disabled: fields.take("disabled", "true or false")?,
-        grants: None,
+        grants: grants_in(&mut fields)?,
     };
-    let changes = GrantChanges::take(&mut fields)?;
     fields.end()?;
     let accounts = app.accounts()?;
-    let before = accounts.user(id).await?;
-    let before_role = before.role;
-    if !changes.is_empty() {
-        patch.grants = Some(changes.over(before.grants));
-    }
     let mut details = json!({
-        "name": patch.name, "role": patch.role, "disabled": patch.is_disabled, "grants": patch.grants,
+        "name": patch.name, "role": patch.role, "disabled": patch.is_disabled,
         "password": password.is_some().then_some("changed"),
     });
-    if let Some(told) = details.as_object_mut() {
-        told.retain(|_, value| !value.is_null());
-    }
+    let has_grants = !patch.grants.is_empty();
     // What can be wrong with the password is looked at before anything is changed.
     if let Some(password) = &password {
-        check_password(password, patch.role.unwrap_or(before_role))?;
+        check_password(password, patch.role.unwrap_or(accounts.user(id).await?.role))?;
     }
     let mut user = accounts.update_user(id, patch).await?;
     if let Some(password) = password {
         accounts.set_password(id, password).await?;
         user = accounts.user(id).await?;
+    }
+    if let Some(told) = details.as_object_mut() {
+        told.retain(|_, value| !value.is_null());
+        if has_grants {
+            told.insert("grants".to_owned(), json!(user.grants));
+        }
     }
     app.tell(member.event("user_changed", target(id)), &details);
     Ok(json_response(&UserView::from(&user)))
@@ -241,37 +241,16 @@ pub(super) fn next_offset(page: &Page, shown: usize, total: u64) -> Option<u64> 
     (shown > 0 && next < total).then_some(next)
 }
 
-/// What of somebody's grants is to be another.
-#[derive(Debug, Default)]
-struct GrantChanges {
-    scopes: Option<Vec<String>>,
-    models: Option<Vec<String>>,
-    tools: Option<Vec<String>>,
-    limits: Option<Limits>,
-}
-
-impl GrantChanges {
-    fn take(fields: &mut KnownFields<'_>) -> Result<Self, ApiError> {
-        Ok(Self {
-            scopes: fields.take("scopes", LIST)?,
-            models: fields.take("models", LIST)?,
-            tools: fields.take("tools", LIST)?,
-            limits: fields.take_whole("limits")?,
-        })
-    }
-
-    fn is_empty(&self) -> bool {
-        self.scopes.is_none() && self.models.is_none() && self.tools.is_none() && self.limits.is_none()
-    }
-
-    fn over(self, before: Grants) -> Grants {
-        Grants {
-            scopes: self.scopes.unwrap_or(before.scopes),
-            models: self.models.unwrap_or(before.models),
-            tools: self.tools.unwrap_or(before.tools),
-            limits: self.limits.unwrap_or(before.limits),
-        }
-    }
+/// The grants in a body, which can be granted.
+pub(super) fn grants_in(fields: &mut KnownFields<'_>) -> Result<GrantsPatch, ApiError> {
+    let patch = GrantsPatch {
+        scopes: fields.take("scopes", LIST)?,
+        models: fields.take("models", LIST)?,
+        tools: fields.take("tools", LIST)?,
+        limits: fields.take_whole("limits")?,
+    };
+    patch.check()?;
+    Ok(patch)
 }
 
 /// A time in RFC 3339, as milliseconds since 1970.

@@ -31,6 +31,17 @@ pub enum AccountError {
     /// A key cannot do more than its owner.
     #[error("scopes: the owner does not have the scope `{0}`, so its key cannot have it")]
     ScopeNotHeld(String),
+    /// The user has as many keys as anybody may have.
+    #[error(
+        "a user has at most {most} keys that are good, and those that are not revoked have lists of at most {kib} KiB \
+         together: revoke some first"
+    )]
+    TooManyKeys {
+        /// Keys.
+        most: u64,
+        /// The size of their scopes, models and tools.
+        kib: u64,
+    },
     /// Somebody has to be able to let everybody back in.
     #[error("this is the last admin who can log in: make somebody else an admin first")]
     LastAdmin,

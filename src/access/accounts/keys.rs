@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::error::AccountError;
 use super::types::{ApiKey, CreatedKey, Listing, MAX_PAGE, NewApiKey, Page, UserId};
 use super::users::{self, from_json, integer, to_json, unsigned};
+use crate::access::grants::Grants;
 use crate::config::secret::Secret;
 use crate::domain::ids::random_secret;
 
@@ -18,6 +19,15 @@ pub(super) const PREFIX: &str = "wg_";
 /// Characters of the id, and of the secret.
 pub(super) const ID_LENGTH: usize = 12;
 const SECRET_LENGTH: usize = 40;
+
+/// Keys of one user that may be good at the same time.
+const MAX_GOOD: u64 = 1000;
+
+/// Bytes of grants that the keys of one user may have together. Each of them is in memory, in a form for quick answers.
+const MAX_GRANTS_BYTES: u64 = 1024 * 1024;
+
+/// Ended keys of one user that are told from those that never were. The ones that ended longer ago are forgotten.
+const MAX_ENDED: u64 = 1000;
 
 /// What a row of `api_keys` holds.
 #[derive(Debug)]
@@ -50,6 +60,29 @@ pub(super) fn hash(secret: &str) -> [u8; 32] {
 }
 
 const COLUMNS: &str = "id, name, owner, grants, created_ms, expires_ms, last_used_ms, revoked_ms, hash";
+
+/// Sees to it that one more key of `owner` is not too much. True where keys that ended long ago were forgotten for it.
+pub(super) fn make_room(
+    connection: &Connection,
+    owner: UserId,
+    grants: &Grants,
+    now_ms: u64,
+) -> Result<bool, AccountError> {
+    let sql = "SELECT count(*) FILTER (WHERE expires_ms IS NULL OR expires_ms > ?2),
+                      ifnull(sum(length(CAST(grants AS BLOB))), 0)
+               FROM api_keys WHERE owner = ?1 AND revoked_ms IS NULL";
+    let mut statement = connection.prepare_cached(sql)?;
+    let held = statement.query_row(params![owner, integer(now_ms)], |row| Ok((row.get(0)?, row.get(1)?)));
+    let (good, bytes): (i64, i64) = held?;
+    if unsigned(good) >= MAX_GOOD || unsigned(bytes) + to_json(grants)?.len() as u64 > MAX_GRANTS_BYTES {
+        return Err(AccountError::TooManyKeys { most: MAX_GOOD, kib: MAX_GRANTS_BYTES / 1024 });
+    }
+    let sql = "DELETE FROM api_keys WHERE number IN (
+                   SELECT number FROM api_keys WHERE owner = ?1 AND (revoked_ms IS NOT NULL OR expires_ms <= ?2)
+                   ORDER BY ifnull(revoked_ms, expires_ms) DESC, number DESC LIMIT -1 OFFSET ?3)";
+    let row = params![owner, integer(now_ms), integer(MAX_ENDED)];
+    Ok(connection.prepare_cached(sql)?.execute(row)? > 0)
+}
 
 /// Makes a key of `owner`, who must have all scopes that the key is to have.
 pub(super) fn insert(
@@ -99,9 +132,10 @@ pub(super) fn get(connection: &Connection, id: &str) -> Result<StoredKey, Accoun
     rows.next()?.ok_or_else(|| AccountError::NoKey(id.to_owned())).and_then(read)
 }
 
-/// Every key.
+/// Every key. Of revoked ones nobody asks any longer what they might do.
 pub(super) fn all(connection: &Connection) -> Result<Vec<StoredKey>, AccountError> {
-    let sql = format!("SELECT {COLUMNS} FROM api_keys");
+    let columns = COLUMNS.replace("grants", "CASE WHEN revoked_ms IS NULL THEN grants ELSE '{}' END");
+    let sql = format!("SELECT {columns} FROM api_keys");
     let mut statement = connection.prepare_cached(&sql)?;
     statement.query_and_then([], read)?.collect()
 }

@@ -3,6 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
+use crate::access::grants::Grants;
+
+mod bounds;
 
 const NOW: u64 = 1_000_000_000_000;
 
@@ -24,6 +27,10 @@ fn new_user(name: &str, role: Role) -> NewUser {
 
 fn new_key(scopes: &[&str]) -> NewApiKey {
     NewApiKey { name: "script".to_owned(), grants: Grants::of_scopes(scopes), expires_ms: None }
+}
+
+fn scopes(scopes: &[&str]) -> GrantsPatch {
+    GrantsPatch { scopes: Some(Grants::of_scopes(scopes).scopes), ..GrantsPatch::default() }
 }
 
 fn scopes_of(accounts: &Accounts, key: &CreatedKey) -> Option<Vec<String>> {
@@ -124,7 +131,7 @@ async fn a_key_can_do_what_it_was_given_within_what_its_owner_may() {
         entry.grants.call("read_a", "s__read_a").is_ok() && entry.grants.call("drop", "s__drop").is_err()
     );
     // The owner is narrowed, and its key with it.
-    let patch = UserPatch { grants: Some(Grants::of_scopes(&["chat"])), ..UserPatch::default() };
+    let patch = UserPatch { grants: scopes(&["chat"]), ..UserPatch::default() };
     accounts.update_user(user.id, patch).await.unwrap();
     assert_eq!(scopes_of(&accounts, &key).unwrap(), ["chat"]);
     let patch = UserPatch { is_disabled: Some(true), ..UserPatch::default() };
@@ -253,7 +260,7 @@ async fn a_login_is_good_until_something_about_the_user_changes() {
     assert_eq!(found.principal.claims_json, "{\"name\":\"a\",\"role\":\"user\"}");
     assert_eq!(found.principal.scopes, ["chat", "tools:list", "tools:call"]);
     // Grants are looked up; they end nothing.
-    patch(|patch| patch.grants = Some(Grants::of_scopes(&["chat"]))).await.unwrap();
+    patch(|patch| patch.grants = scopes(&["chat"])).await.unwrap();
     let UserCheck::Valid(found) = check(&first) else { panic!() };
     assert_eq!(found.principal.scopes, ["chat"]);
     patch(|patch| patch.role = Some(Role::Admin)).await.unwrap();

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::access::grants::{Grants, SCOPES};
+use crate::access::grants::{Grants, Limits, SCOPES};
 use crate::config::secret::Secret;
 
 /// A user's number. Numbers are never given twice.
@@ -109,6 +109,38 @@ pub struct NewUser {
     pub grants: Grants,
 }
 
+/// What is to change of somebody's grants; `None` leaves it as it is.
+#[derive(Clone, Debug, Default)]
+pub struct GrantsPatch {
+    /// Other scopes, in place of all there were; the lists in the same way.
+    pub scopes: Option<Vec<String>>,
+    /// Other models.
+    pub models: Option<Vec<String>>,
+    /// Other tools.
+    pub tools: Option<Vec<String>>,
+    /// Other limits, in place of all there were.
+    pub limits: Option<Limits>,
+}
+
+impl GrantsPatch {
+    /// True where nothing is to change.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.scopes.is_none() && self.models.is_none() && self.tools.is_none() && self.limits.is_none()
+    }
+
+    /// The grants after the change.
+    #[must_use]
+    pub fn over(self, before: Grants) -> Grants {
+        Grants {
+            scopes: self.scopes.unwrap_or(before.scopes),
+            models: self.models.unwrap_or(before.models),
+            tools: self.tools.unwrap_or(before.tools),
+            limits: self.limits.unwrap_or(before.limits),
+        }
+    }
+}
+
 /// What is to change of a user; `None` leaves it as it is.
 #[derive(Clone, Debug, Default)]
 pub struct UserPatch {
@@ -116,8 +148,8 @@ pub struct UserPatch {
     pub name: Option<String>,
     /// Another role. The user's tokens end.
     pub role: Option<Role>,
-    /// Other grants, in place of all there were.
-    pub grants: Option<Grants>,
+    /// Other grants.
+    pub grants: GrantsPatch,
     /// Disabled or enabled. The user's tokens end when it is disabled.
     pub is_disabled: Option<bool>,
 }

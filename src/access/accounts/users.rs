@@ -102,9 +102,7 @@ pub(super) fn update(connection: &Connection, id: UserId, patch: &UserPatch) -> 
         tokens = generation()?;
     }
     (user.role, user.is_disabled) = (role, is_disabled);
-    if let Some(grants) = &patch.grants {
-        user.grants.clone_from(grants);
-    }
+    user.grants = patch.grants.clone().over(user.grants);
     // A service has no password to log in with.
     user.has_password &= role != Role::Service;
     if could_log_in && !is_able_admin(&user) {
