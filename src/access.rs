@@ -10,6 +10,7 @@
 //! caller must present a key or an access token, or be known to a policy.
 
 pub mod accounts;
+mod again;
 mod chain;
 mod enter;
 mod error;

@@ -20,6 +20,7 @@ use crate::domain::{AccessAction, AccessRequest, HttpFacts, Principal, RequestId
 #[derive(Clone)]
 pub struct AccessScope(Arc<Inner>);
 
+#[derive(Clone)]
 pub(super) struct Inner {
     pub(super) request_id: RequestId,
     pub(super) door: Door,
@@ -49,6 +50,16 @@ pub(super) struct Inner {
 impl AccessScope {
     pub(super) fn new(inner: Inner) -> Self {
         Self(Arc::new(inner))
+    }
+
+    /// The same request of a caller who may do something else by now.
+    pub(super) fn with_grants(self, grants: Arc<Rules>, owner: Option<Owner>) -> Self {
+        Self::new(Inner { grants, owner, ..Arc::unwrap_or_clone(self.0) })
+    }
+
+    /// Where it came in.
+    pub(super) fn door(&self) -> Door {
+        self.0.door
     }
 
     /// A scope without rules and policies: for tests and benchmarks.
@@ -300,7 +311,14 @@ impl AccessScope {
         chain::ask(&self.0.policies, &mut request, &self.0.trace).await.map(|_verdict| ())
     }
 
-    fn record(&self, via: &'static str, rule: &str, target: &str, server: Option<&str>, error: &AccessError) {
+    pub(super) fn record(
+        &self,
+        via: &'static str,
+        rule: &str,
+        target: &str,
+        server: Option<&str>,
+        error: &AccessError,
+    ) {
         self.0.audit.record(AuditEvent {
             subject: self.subject(),
             request_id: self.0.request_id.clone(),

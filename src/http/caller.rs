@@ -1,16 +1,19 @@
 //! Who is asking: every endpoint but `/`, `/healthz` and `/readyz` takes one of these, which asks the access chain.
 //!
-//! The caller is known before the body is read, so that a stranger's upload is never awaited.
+//! The caller is known before the body is read, so that a stranger's upload is never awaited. Who changes users or keys is
+//! looked at again when the body is there: it may have been shut out while it took its time.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
-use axum::extract::{ConnectInfo, FromRequestParts, Query};
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
+use bytes::Bytes;
 use serde::Deserialize;
 
 use super::error::ApiError;
+use super::extract::read_json_at_most;
 use super::rebinding;
 use super::state::App;
 use crate::access::accounts::UserId;
@@ -19,6 +22,9 @@ use crate::audit::{AuditEvent, AuditOutcome, AuditSubject};
 use crate::chat::TurnContext;
 use crate::domain::{HttpFacts, Principal, PrincipalKind, RequestId, TraceId};
 use crate::llm::ToolChoice;
+
+/// The largest body that changes a user or a key, in bytes: enough for the longest lists.
+const MAX_CHANGE_BYTES: usize = 1024 * 1024;
 
 /// Who sent a request to a chat endpoint.
 #[derive(Debug)]
@@ -104,6 +110,20 @@ impl Member {
         Ok(Self { scope, asked: format!("{} {}", parts.method, parts.uri.path()) })
     }
 
+    /// Who sent a request, and its body.
+    async fn with_body(request: Request, app: &App, door: Door) -> Result<(Self, Bytes), ApiError> {
+        let (parts, body) = request.into_parts();
+        let in_query = query_key(&parts);
+        let presented = presented(&parts, in_query.as_deref());
+        let is_known = app.access().knows(presented);
+        let mut member = Self::at(&parts, app, door).await?;
+        let body = read_json_at_most(app, &parts.headers, body, MAX_CHANGE_BYTES).await?;
+        if is_known {
+            member.scope = app.access().again(member.scope, presented, &member.asked)?;
+        }
+        Ok((member, body))
+    }
+
     /// What it may do.
     pub(super) fn grants(&self) -> &Grants {
         self.scope.grants()
@@ -167,6 +187,32 @@ impl FromRequestParts<App> for Admin {
     }
 }
 
+/// A [`Member`] and what it wants to change, in JSON.
+#[derive(Debug)]
+pub(super) struct FromMember(pub(super) Member, pub(super) Bytes);
+
+impl FromRequest<App> for FromMember {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        let (member, body) = Member::with_body(request, app, Door::Known).await?;
+        Ok(Self(member, body))
+    }
+}
+
+/// An [`Admin`] and what it wants to change, in JSON.
+#[derive(Debug)]
+pub(super) struct FromAdmin(pub(super) Member, pub(super) Bytes);
+
+impl FromRequest<App> for FromAdmin {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        let (member, body) = Member::with_body(request, app, Door::Guarded("admin")).await?;
+        Ok(Self(member, body))
+    }
+}
+
 /// Somebody who may be anybody: nobody is asked who it is.
 #[derive(Debug)]
 pub(super) struct Visitor {
@@ -222,10 +268,7 @@ async fn ask(parts: &Parts, app: &App, door: Door) -> Result<AccessScope, Access
         Door::Chat => None,
         Door::Guarded(_) | Door::Mcp | Door::Document | Door::Known | Door::CommandLine => query_key(parts),
     };
-    let credential = match (credential(&parts.headers), &in_query) {
-        (Credential::None, Some(key)) => Credential::Key(key),
-        (presented, _) => presented,
-    };
+    let credential = presented(parts, in_query.as_deref());
     let (request_id, trace_id) = (request_id(parts), trace_id(parts));
     let rate_slot = parts.extensions.get();
     let page = rebinding::foreign_page(parts, app.server(), app.cors_config());
@@ -256,6 +299,14 @@ pub(super) fn note_refused_page(parts: &Parts, app: &App, rule: &'static str) {
     let event = AuditEvent::new(subject, request_id(parts), "mcp", "denied", target);
     let outcome = AuditOutcome::Denied { rule: rule.to_owned(), status: 403 };
     app.audit().record(AuditEvent { outcome, ..event });
+}
+
+/// The presented key: in a header, else in the query.
+fn presented<'a>(parts: &'a Parts, in_query: Option<&'a str>) -> Credential<'a> {
+    match (credential(&parts.headers), in_query) {
+        (Credential::None, Some(key)) => Credential::Key(key),
+        (presented, _) => presented,
+    }
 }
 
 /// The presented key: `Authorization: Bearer`, else `X-API-KEY`.

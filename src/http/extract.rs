@@ -76,6 +76,19 @@ pub(super) async fn read_whole(app: &App, headers: &HeaderMap, body: Body) -> Re
     read_within(app, headers, body, app.limits().max_body_bytes, ApiError::body_too_large).await
 }
 
+/// The whole of a body that claims to be JSON and has to be small, within the limits of size and time.
+pub(super) async fn read_json_at_most(
+    app: &App,
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+) -> Result<Bytes, ApiError> {
+    if !is_json(headers) {
+        return Err(ApiError::not_json());
+    }
+    read_at_most(app, headers, body, limit).await
+}
+
 /// The whole of a body that has to be small, within the limits of size and time.
 pub(super) async fn read_at_most(
     app: &App,

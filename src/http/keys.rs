@@ -11,9 +11,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::caller::Member;
+use super::caller::{FromMember, Member};
 use super::error::ApiError;
-use super::extract::{JsonBody, Page, PathId};
+use super::extract::{Page, PathId};
 use super::health::json_response;
 use super::known_fields::KnownFields;
 use super::openapi::accounts as shapes;
@@ -41,8 +41,7 @@ const DAY_MS: u64 = 86_400_000;
 )]
 pub(super) async fn create(
     State(app): State<App>,
-    member: Member,
-    JsonBody(body): JsonBody,
+    FromMember(member, body): FromMember,
 ) -> Result<Response, ApiError> {
     member.noted(&app, may_change_keys(&member))?;
     let accounts = app.accounts()?;

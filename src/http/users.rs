@@ -10,9 +10,9 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
-use super::caller::{Admin, Member};
+use super::caller::{Admin, FromAdmin, FromMember, Member};
 use super::error::ApiError;
-use super::extract::{JsonBody, Page, PathId};
+use super::extract::{Page, PathId};
 use super::health::json_response;
 use super::known_fields::KnownFields;
 use super::openapi::accounts as shapes;
@@ -45,8 +45,7 @@ const ROLE: &str = "\"admin\", \"user\" or \"service\"";
 )]
 pub(super) async fn create(
     State(app): State<App>,
-    Admin(member): Admin,
-    JsonBody(body): JsonBody,
+    FromAdmin(member, body): FromAdmin,
 ) -> Result<Response, ApiError> {
     let mut fields = KnownFields::of(&body)?;
     let name = fields.need("name", TEXT)?;
@@ -104,9 +103,8 @@ pub(super) async fn get(
 )]
 pub(super) async fn update(
     State(app): State<App>,
-    Admin(member): Admin,
     PathId(id): PathId,
-    JsonBody(body): JsonBody,
+    FromAdmin(member, body): FromAdmin,
 ) -> Result<Response, ApiError> {
     let id = number(&id)?;
     let mut fields = KnownFields::of(&body)?;
@@ -184,8 +182,7 @@ pub(super) async fn me(State(app): State<App>, member: Member) -> Result<Respons
 )]
 pub(super) async fn update_me(
     State(app): State<App>,
-    member: Member,
-    JsonBody(body): JsonBody,
+    FromMember(member, body): FromMember,
 ) -> Result<Response, ApiError> {
     let id = own_id(&member)?;
     let mut fields = KnownFields::of(&body)?;
