@@ -5,6 +5,7 @@
 //! about models, tools or sessions. Errors become responses in one place (`error.rs`).
 
 mod caller;
+mod changes;
 mod config;
 mod discovery;
 mod doors;

@@ -32,7 +32,6 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use self::error::{AccountError, LoginError, OpenError};
 pub use self::first_admin::FIRST_ADMIN;
-pub use self::password::MIN_PASSWORD_CHARS;
 pub use self::types::{
     ApiKey, CreatedKey, GrantsPatch, Listing, Login, MAX_PAGE, NewApiKey, NewUser, Page, Role, User, UserId,
     UserPatch,
@@ -191,6 +190,15 @@ impl Accounts {
         self.read(move |sql| Ok(users::get(sql, id)?.user)).await
     }
 
+    /// One user, and which of its tokens are taken: another number once they have ended.
+    ///
+    /// # Errors
+    /// When there is none of that number.
+    pub async fn user_and_generation(&self, id: UserId) -> Result<(User, i64), AccountError> {
+        let found = self.read(move |sql| users::get(sql, id)).await?;
+        Ok((found.user, found.generation))
+    }
+
     /// The user of that name.
     ///
     /// # Errors
@@ -207,14 +215,22 @@ impl Accounts {
     /// Changes what `patch` names.
     ///
     /// # Errors
-    /// When there is no such user, the name is taken, a field cannot be, or nobody would be left who can log in as admin.
+    /// When there is no such user, the name is taken, a field cannot be, or nobody would be left who can log in as admin. Then
+    /// nothing has changed.
     pub async fn update_user(&self, id: UserId, mut patch: UserPatch) -> Result<User, AccountError> {
         if let Some(name) = &mut patch.name {
             check_name(name)?;
             *name = users::canonical(name);
         }
         patch.grants.check()?;
-        self.write(move |sql| users::update(sql, id, &patch)).await
+        let hash = match patch.password.take() {
+            Some(password) => {
+                password::check_rules(&password)?;
+                Some(self.0.passwords.hash(password).await?)
+            }
+            None => None,
+        };
+        self.write(move |sql| users::update(sql, id, &patch, hash.as_deref())).await
     }
 
     /// Deletes a user. Its tokens end, its keys are revoked.
@@ -231,9 +247,8 @@ impl Accounts {
     /// # Errors
     /// When there is no such user, it is a service, or the password is too short or too long.
     pub async fn set_password(&self, id: UserId, password: Secret) -> Result<(), AccountError> {
-        password::check_rules(&password)?;
-        let hash = self.0.passwords.hash(password).await?;
-        self.write(move |sql| users::set_password(sql, id, &hash)).await
+        let patch = UserPatch { password: Some(password), ..UserPatch::default() };
+        self.update_user(id, patch).await.map(|_user| ())
     }
 
     /// Makes a key of a user. Its text is in the answer and nowhere else.

@@ -374,6 +374,7 @@ impl From<AccountError> for ApiError {
             AccountError::NoKey(_) => Self::not_found("key_not_found", message),
             AccountError::NameTaken(_) => conflict("name_taken", message),
             AccountError::LastAdmin => conflict("last_admin", message),
+            AccountError::TokensEnded => AccessError::TokenEnded.into(),
             AccountError::TooManyKeys { .. } => conflict("too_many_keys", message),
             AccountError::Invalid { field, problem } => {
                 Self::bad_request(Some(field), format!("`{field}`: {problem}"))

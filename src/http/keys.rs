@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::caller::{FromMember, Member};
+use super::changes::Told;
 use super::error::ApiError;
 use super::extract::{Page, PathId};
 use super::health::json_response;
@@ -44,25 +45,29 @@ pub(super) async fn create(
     FromMember(member, body): FromMember,
 ) -> Result<Response, ApiError> {
     member.noted(&app, may_change_keys(&member))?;
-    let accounts = app.accounts()?;
+    let accounts = app.accounts()?.clone();
     let wish = Wish::parse(&body)?;
     let granted = async {
         let owner = match &wish.user {
-            Some(user) => owner_named(accounts, &member, user).await?,
+            Some(user) => owner_named(&accounts, &member, user).await?,
             None => own_id(&member)?,
         };
-        Ok((owner, wish.grants(accounts, &member, owner).await?))
+        Ok((owner, wish.grants(&accounts, &member, owner).await?))
     };
     let (owner, grants) = member.noted(&app, granted.await)?;
     let new = NewApiKey { name: wish.name, grants, expires_ms: wish.expires_ms };
-    let created = accounts.create_key(owner, new).await?;
-    let info = &created.info;
-    let details = json!({
-        "name": info.name, "user": info.owner, "scopes": info.grants.scopes,
-        "expires_at": info.expires_ms.map(Moment),
-    });
-    app.tell(member.event("key_created", format!("key:{}", info.id)), &details);
-    let mut told = json!(KeyView::of(info, users::now_ms()));
+    let create = async move {
+        let created = accounts.create_key(owner, new).await?;
+        let info = &created.info;
+        let details = json!({
+            "name": info.name, "user": info.owner, "scopes": info.grants.scopes,
+            "expires_at": info.expires_ms.map(Moment),
+        });
+        let told = Told { target: format!("key:{}", info.id), details };
+        Ok((created, Some(told)))
+    };
+    let created = app.change(member.event("key_created", "key".to_owned()), create).await?;
+    let mut told = json!(KeyView::of(&created.info, users::now_ms()));
     told["key"] = Value::from(created.key.expose());
     let mut response = (StatusCode::CREATED, json_response(&told)).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, users::NO_STORE);
@@ -128,16 +133,19 @@ pub(super) async fn revoke(
     member: Member,
     PathId(id): PathId,
 ) -> Result<Response, ApiError> {
-    let accounts = app.accounts()?;
-    let key = visible(accounts, &member, &id).await?;
+    let accounts = app.accounts()?.clone();
+    let key = visible(&accounts, &member, &id).await?;
     if member.key_id() != Some(key.id.as_str()) {
         member.noted(&app, may_change_keys(&member))?;
     }
-    let revoked = accounts.revoke_key(&key.id).await?;
-    if key.revoked_ms.is_none() {
+    let target = format!("key:{}", key.id);
+    let event = member.event("key_revoked", target.clone());
+    let revoke = async move {
+        let revoked = accounts.revoke_key(&key.id).await?;
         let details = json!({"name": key.name, "user": key.owner});
-        app.tell(member.event("key_revoked", format!("key:{}", key.id)), &details);
-    }
+        Ok((revoked, key.revoked_ms.is_none().then_some(Told { target, details })))
+    };
+    let revoked = app.change(event, revoke).await?;
     Ok(json_response(&KeyView::of(&revoked, users::now_ms())))
 }
 

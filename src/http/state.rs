@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use tower_http::cors::CorsLayer;
 
+use super::changes;
 use super::config::{CorsConfig, LimitsConfig, ServerConfig};
 use super::error::ApiError;
 use super::health::Readiness;
@@ -66,6 +67,7 @@ struct Inner {
     draining: AtomicBool,
     in_flight: Arc<Semaphore>,
     max_in_flight: u32,
+    changes: Arc<Semaphore>,
 }
 
 impl App {
@@ -80,7 +82,17 @@ impl App {
         let in_flight = Arc::new(Semaphore::new(max_in_flight as usize));
         let draining = AtomicBool::new(false);
         let (requests, documents) = (RequestMetrics::default(), Documents::default());
-        Ok(Self(Arc::new(Inner { parts, cors, requests, documents, draining, in_flight, max_in_flight })))
+        let changes = Arc::new(Semaphore::new(changes::AT_ONCE as usize));
+        Ok(Self(Arc::new(Inner {
+            parts,
+            cors,
+            requests,
+            documents,
+            draining,
+            in_flight,
+            max_in_flight,
+            changes,
+        })))
     }
 
     /// Runs the turns.
@@ -191,10 +203,18 @@ impl App {
         Arc::clone(&self.0.in_flight).try_acquire_owned().ok()
     }
 
-    /// Waits until no request is running; false when `limit` passed first.
+    /// The turns of changes.
+    pub(super) fn changes(&self) -> &Arc<Semaphore> {
+        &self.0.changes
+    }
+
+    /// Waits until no request is running, and no change that outlives its request; false when `limit` passed first.
     pub(super) async fn idle(&self, limit: Duration) -> bool {
         // Holding every place at once means that nobody else holds one.
-        let all = self.0.in_flight.acquire_many(self.0.max_in_flight);
+        let all = async {
+            let _requests = self.0.in_flight.acquire_many(self.0.max_in_flight).await;
+            let _changes = self.0.changes.acquire_many(changes::AT_ONCE).await;
+        };
         tokio::time::timeout(limit, all).await.is_ok()
     }
 

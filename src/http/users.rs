@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 use super::caller::{Admin, FromAdmin, FromMember, Member};
+use super::changes::Told;
 use super::error::ApiError;
 use super::extract::{Page, PathId};
 use super::health::json_response;
@@ -19,9 +20,7 @@ use super::openapi::accounts as shapes;
 use super::openapi::schemas::ErrorDetail;
 use super::state::App;
 use crate::access::Grants;
-use crate::access::accounts::{
-    self, GrantsPatch, MIN_PASSWORD_CHARS, NewUser, Role, UserId, UserPatch, UserView,
-};
+use crate::access::accounts::{self, GrantsPatch, NewUser, Role, UserId, UserPatch, UserView};
 use crate::config::secret::Secret;
 use crate::domain::time::parse_rfc3339;
 
@@ -53,9 +52,14 @@ pub(super) async fn create(
     let role = fields.take("role", ROLE)?.unwrap_or(Role::User);
     let grants = grants_in(&mut fields)?.over(Grants::default());
     fields.end()?;
-    let user = app.accounts()?.create_user(NewUser { name, password, role, grants }).await?;
-    let details = json!({"name": user.name, "role": user.role, "grants": user.grants});
-    app.tell(member.event("user_created", target(user.id)), &details);
+    let accounts = app.accounts()?.clone();
+    let create = async move {
+        let user = accounts.create_user(NewUser { name, password, role, grants }).await?;
+        let details = json!({"name": user.name, "role": user.role, "grants": user.grants});
+        let told = Told { target: target(user.id), details };
+        Ok((user, Some(told)))
+    };
+    let user = app.change(member.event("user_created", "user".to_owned()), create).await?;
     Ok((StatusCode::CREATED, json_response(&UserView::from(&user))).into_response())
 }
 
@@ -108,36 +112,32 @@ pub(super) async fn update(
 ) -> Result<Response, ApiError> {
     let id = number(&id)?;
     let mut fields = KnownFields::of(&body)?;
-    let password = fields.take::<Secret>("password", TEXT)?;
     let patch = UserPatch {
         name: fields.take("name", TEXT)?,
         role: fields.take("role", ROLE)?,
         is_disabled: fields.take("disabled", "true or false")?,
+        password: fields.take("password", TEXT)?,
         grants: grants_in(&mut fields)?,
+        generation: None,
     };
     fields.end()?;
-    let accounts = app.accounts()?;
-    let mut details = json!({
-        "name": patch.name, "role": patch.role, "disabled": patch.is_disabled,
-        "password": password.is_some().then_some("changed"),
-    });
-    let has_grants = !patch.grants.is_empty();
-    // What can be wrong with the password is looked at before anything is changed.
-    if let Some(password) = &password {
-        check_password(password, patch.role.unwrap_or(accounts.user(id).await?.role))?;
-    }
-    let mut user = accounts.update_user(id, patch).await?;
-    if let Some(password) = password {
-        accounts.set_password(id, password).await?;
-        user = accounts.user(id).await?;
-    }
-    if let Some(told) = details.as_object_mut() {
-        told.retain(|_, value| !value.is_null());
-        if has_grants {
-            told.insert("grants".to_owned(), json!(user.grants));
+    let accounts = app.accounts()?.clone();
+    let change = async move {
+        let mut details = json!({
+            "name": patch.name, "role": patch.role, "disabled": patch.is_disabled,
+            "password": patch.password.is_some().then_some("changed"),
+        });
+        let has_grants = !patch.grants.is_empty();
+        let user = accounts.update_user(id, patch).await?;
+        if let Some(told) = details.as_object_mut() {
+            told.retain(|_, value| !value.is_null());
+            if has_grants {
+                told.insert("grants".to_owned(), json!(user.grants));
+            }
         }
-    }
-    app.tell(member.event("user_changed", target(id)), &details);
+        Ok((user, Some(Told { target: target(id), details })))
+    };
+    let user = app.change(member.event("user_changed", target(id)), change).await?;
     Ok(json_response(&UserView::from(&user)))
 }
 
@@ -155,10 +155,13 @@ pub(super) async fn delete(
     Admin(member): Admin,
     PathId(id): PathId,
 ) -> Result<StatusCode, ApiError> {
-    let (accounts, id) = (app.accounts()?, number(&id)?);
-    let user = accounts.user(id).await?;
-    accounts.delete_user(id).await?;
-    app.tell(member.event("user_deleted", target(id)), &json!({"name": user.name}));
+    let (accounts, id) = (app.accounts()?.clone(), number(&id)?);
+    let delete = async move {
+        let user = accounts.user(id).await?;
+        accounts.delete_user(id).await?;
+        Ok(((), Some(Told { target: target(id), details: json!({"name": user.name}) })))
+    };
+    app.change(member.event("user_deleted", target(id)), delete).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -193,28 +196,23 @@ pub(super) async fn update_me(
         let words = "an API key cannot change a password: log in and use the access token";
         return member.noted(&app, Err(ApiError::forbidden(words)));
     }
-    let accounts = app.accounts()?;
-    let user = accounts.user(id).await?;
+    let accounts = app.accounts()?.clone();
+    // From before the password is checked: what ends the tokens after that ends this change as well.
+    let (user, generation) = accounts.user_and_generation(id).await?;
     app.login(&user.name, current, member.peer()).await.map_err(|error| {
         let refused = "`current_password` is wrong";
         super::login::told(error, |_| ApiError::bad_request(Some("current_password"), refused))
     })?;
-    accounts.set_password(id, password).await?;
-    app.tell(member.event("password_changed", target(id)), &json!({}));
-    let mut response = json_response(&UserView::from(&accounts.user(id).await?));
+    let change = async move {
+        let patch =
+            UserPatch { password: Some(password), generation: Some(generation), ..UserPatch::default() };
+        let user = accounts.update_user(id, patch).await?;
+        Ok((user, Some(Told { target: target(id), details: json!({}) })))
+    };
+    let user = app.change(member.event("password_changed", target(id)), change).await?;
+    let mut response = json_response(&UserView::from(&user));
     response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
     Ok(response)
-}
-
-fn check_password(password: &Secret, role: Role) -> Result<(), ApiError> {
-    let wrong = |words: String| Err(ApiError::bad_request(Some("password"), format!("`password`: {words}")));
-    if role == Role::Service {
-        return wrong("a service cannot log in and has none".to_owned());
-    }
-    if password.expose().chars().count() < MIN_PASSWORD_CHARS {
-        return wrong(format!("a password needs at least {MIN_PASSWORD_CHARS} characters"));
-    }
-    Ok(())
 }
 
 fn own_id(member: &Member) -> Result<UserId, ApiError> {

@@ -5,6 +5,7 @@ mod audit;
 mod command_line;
 mod keys;
 pub(crate) mod login;
+mod races;
 mod users;
 
 use std::path::Path;

@@ -31,6 +31,9 @@ pub enum AccountError {
     /// A key cannot do more than its owner.
     #[error("scopes: the owner does not have the scope `{0}`, so its key cannot have it")]
     ScopeNotHeld(String),
+    /// What somebody proved before is not so any longer.
+    #[error("the user's access tokens have ended meanwhile: log in again")]
+    TokensEnded,
     /// The user has as many keys as anybody may have.
     #[error(
         "a user has at most {most} keys that are good, and those that are not revoked have lists of at most {kib} KiB \

@@ -15,7 +15,7 @@ use super::error::AccountError;
 use crate::config::secret::Secret;
 
 /// Characters that a password needs at least.
-pub const MIN_PASSWORD_CHARS: usize = 8;
+const MIN_PASSWORD_CHARS: usize = 8;
 
 /// The longest password that is looked at, in bytes.
 const MAX_BYTES: usize = 1024;
@@ -54,6 +54,12 @@ impl Passwords {
             #[cfg(test)]
             checks: Arc::default(),
         }
+    }
+
+    /// Takes all places, until the answer is dropped.
+    #[cfg(test)]
+    pub(super) fn fill(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        Arc::clone(&self.places).try_acquire_many_owned((AT_ONCE + MAX_WAITING) as u32).ok()
     }
 
     /// The hash of a password, in the PHC string format.
@@ -142,8 +148,7 @@ mod tests {
     #[tokio::test]
     async fn a_flood_is_turned_away() {
         let passwords = Passwords::new();
-        let turns =
-            passwords.places.clone().acquire_many_owned((AT_ONCE + MAX_WAITING) as u32).await.unwrap();
+        let turns = passwords.fill().unwrap();
         let refusal = passwords.verify("x".into(), None).await.unwrap_err();
         assert_eq!(refusal, AccountError::Busy(RETRY_AFTER));
         drop(turns);

@@ -287,6 +287,44 @@ async fn a_login_is_good_until_something_about_the_user_changes() {
 }
 
 #[tokio::test]
+async fn a_change_is_made_as_a_whole_or_not_at_all() {
+    let accounts = Accounts::in_memory().await.unwrap();
+    let user = with_password(&accounts, "a", Role::User).await;
+    let login = accounts.login("a", "right password".into(), None).await.unwrap();
+    let admin = UserPatch { role: Some(Role::Admin), ..UserPatch::default() };
+    for password in ["short", &"x".repeat(1025)] {
+        let patch = UserPatch { password: Some(password.into()), ..admin.clone() };
+        let refusal = accounts.update_user(user.id, patch).await.unwrap_err();
+        assert!(matches!(refusal, AccountError::Invalid { field: "password", .. }), "{refusal}");
+    }
+    let service =
+        UserPatch { role: Some(Role::Service), password: Some("right password".into()), ..admin.clone() };
+    assert!(accounts.update_user(user.id, service).await.is_err());
+    let places = accounts.0.passwords.fill().unwrap();
+    let busy = UserPatch { password: Some("another password".into()), ..admin.clone() };
+    let refusal = accounts.update_user(user.id, busy).await.unwrap_err();
+    assert!(matches!(refusal, AccountError::Busy(_)), "{refusal}");
+    drop(places);
+    assert_eq!(accounts.user(user.id).await.unwrap().role, Role::User);
+    assert!(matches!(accounts.check_token(login.token.expose()), Some(UserCheck::Valid(_))));
+}
+
+#[tokio::test]
+async fn a_password_that_was_reset_meanwhile_stays() {
+    let accounts = Accounts::in_memory().await.unwrap();
+    let user = with_password(&accounts, "a", Role::User).await;
+    let (_, generation) = accounts.user_and_generation(user.id).await.unwrap();
+    accounts.set_password(user.id, "by an admin".into()).await.unwrap();
+    let own = || UserPatch { password: Some("by the user".into()), ..UserPatch::default() };
+    let late = UserPatch { generation: Some(generation), ..own() };
+    assert_eq!(accounts.update_user(user.id, late).await.unwrap_err(), AccountError::TokensEnded);
+    assert!(accounts.login("a", "by an admin".into(), None).await.is_ok());
+    let (_, generation) = accounts.user_and_generation(user.id).await.unwrap();
+    accounts.update_user(user.id, UserPatch { generation: Some(generation), ..own() }).await.unwrap();
+    assert!(accounts.login("a", "by the user".into(), None).await.is_ok());
+}
+
+#[tokio::test]
 async fn guessing_is_slowed_down_and_success_begins_anew() {
     let accounts = Accounts::in_memory().await.unwrap();
     with_password(&accounts, "a", Role::User).await;

@@ -152,6 +152,10 @@ pub struct UserPatch {
     pub grants: GrantsPatch,
     /// Disabled or enabled. The user's tokens end when it is disabled.
     pub is_disabled: Option<bool>,
+    /// Another password. The user's tokens end.
+    pub password: Option<Secret>,
+    /// The change is made only where the user's tokens are still those of this generation.
+    pub generation: Option<i64>,
 }
 
 /// An API key as it is stored, without the secret.

@@ -84,9 +84,18 @@ pub(super) fn with_password(
     found.map(|(id, password)| Ok((get(connection, id)?, password))).transpose()
 }
 
-/// Changes what `patch` names. The user's tokens end with its role, and when it is disabled.
-pub(super) fn update(connection: &Connection, id: UserId, patch: &UserPatch) -> Result<User, AccountError> {
+/// Changes what `patch` names; `password` is the hash of its password. The user's tokens end with its role and its
+/// password, and when it is disabled.
+pub(super) fn update(
+    connection: &Connection,
+    id: UserId,
+    patch: &UserPatch,
+    password: Option<&str>,
+) -> Result<User, AccountError> {
     let StoredUser { mut user, generation: mut tokens } = get(connection, id)?;
+    if patch.generation.is_some_and(|wanted| wanted != tokens) {
+        return Err(AccountError::TokensEnded);
+    }
     let could_log_in = is_able_admin(&user);
     if let Some(name) = &patch.name
         && *name != user.name
@@ -98,18 +107,21 @@ pub(super) fn update(connection: &Connection, id: UserId, patch: &UserPatch) -> 
     }
     let role = patch.role.unwrap_or(user.role);
     let is_disabled = patch.is_disabled.unwrap_or(user.is_disabled);
-    if role != user.role || (is_disabled && !user.is_disabled) {
+    if role == Role::Service && password.is_some() {
+        return Err(AccountError::invalid("password", "a service cannot log in and has none"));
+    }
+    if role != user.role || (is_disabled && !user.is_disabled) || password.is_some() {
         tokens = generation()?;
     }
     (user.role, user.is_disabled) = (role, is_disabled);
     user.grants = patch.grants.clone().over(user.grants);
     // A service has no password to log in with.
-    user.has_password &= role != Role::Service;
+    user.has_password = role != Role::Service && (user.has_password || password.is_some());
     if could_log_in && !is_able_admin(&user) {
         keep_an_admin(connection, id)?;
     }
     let sql = "UPDATE users SET name = ?2, role = ?3, grants = ?4, disabled = ?5, token_generation = ?6,
-               password = CASE WHEN ?7 THEN password END WHERE id = ?1";
+               password = CASE WHEN ?7 THEN ifnull(?8, password) END WHERE id = ?1";
     let row = params![
         id,
         user.name,
@@ -117,7 +129,8 @@ pub(super) fn update(connection: &Connection, id: UserId, patch: &UserPatch) -> 
         to_json(&user.grants)?,
         user.is_disabled,
         tokens,
-        user.has_password
+        user.has_password,
+        password
     ];
     connection.prepare_cached(sql)?.execute(row)?;
     Ok(user)
