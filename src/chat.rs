@@ -62,8 +62,8 @@ pub struct Config {
     pub max_parallel_tools: usize,
     /// Whether images in tool results are shown to the model as a user message after the results. Default true.
     pub tool_images: bool,
-    /// Calls of clients' own tools beside which the gateway's hidden calls are remembered, until the client sends its
-    /// results. Default 10000.
+    /// Replies with calls of clients' own tools for which the gateway's hidden calls are remembered, until the client
+    /// sends its results. Default 10000.
     pub max_hidden_replies: usize,
 }
 

@@ -1,164 +1,168 @@
 //! Gateway calls that a client never saw, kept until it comes back with the results of its own.
 //!
-//! A reply that calls both the client's and the gateway's tools is shown to the client with its own calls only. When
-//! the client sends that message back with its results, the gateway's calls and results are put beside them again, or
-//! the model would meet a history it never wrote. Call ids alone do not tell conversations apart (some upstreams number
-//! their calls from 0), so a round is found by its caller, its ids *and* the conversation before it. The memory is
-//! bounded; what was forgotten leaves a history that is still valid, only without the gateway's part.
+//! A turn that ends with calls of the client's tools shows the client these calls only, whatever the gateway's own tools
+//! did before and beside them. When the client sends that message back with its results, the hidden rounds, calls and
+//! results take their places again, or the model would meet a history it never wrote, and do once more what it has
+//! done. Call ids alone do not tell conversations apart (some upstreams number their calls from 0), so what was hidden is
+//! found by its caller, the conversation before it *and* the ids. The memory is bounded; what was forgotten leaves a
+//! history that is still valid, only without the gateway's part.
 
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
 use sha2::{Digest, Sha256};
 
-use crate::domain::{Principal, RawMessage};
+use crate::domain::{MessageHead, Principal, RawMessage};
 
-/// Rounds remembered under one call id; more conversations than this with the same id push out the oldest.
-const MAX_ROUNDS_PER_ID: usize = 64;
-
-/// What one mixed reply hid.
-#[derive(Debug)]
-pub(super) struct HiddenRound {
-    /// The assistant message with every call, the client's included.
-    pub(super) assistant: RawMessage,
-    /// The results of the gateway's calls.
-    pub(super) results: Vec<RawMessage>,
-}
-
-/// Hidden rounds by principal and client call id, each with the fingerprint of the conversation before it.
+/// What turns hid, by caller, conversation and client call ids.
 pub(super) struct HiddenCalls {
-    rounds: Mutex<LruCache<(String, String), RoundsOfId>>,
+    turns: Mutex<LruCache<Key, Vec<RawMessage>>>,
 }
 
-type Fingerprint = [u8; 32];
-type RoundsOfId = Vec<(Fingerprint, Arc<HiddenRound>)>;
+type Key = [u8; 32];
 
 impl HiddenCalls {
-    /// Remembers at most `capacity` client calls.
+    /// Remembers at most `capacity` turns.
     pub(super) fn new(capacity: usize) -> Self {
         let capacity = NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN);
-        Self { rounds: Mutex::new(LruCache::new(capacity)) }
+        Self { turns: Mutex::new(LruCache::new(capacity)) }
     }
 
-    /// Remembers `round` under each of the client's call ids; `before` is the conversation as the client sent it.
+    /// Remembers the `messages` that belong in the place of a reply of which the client sees only these calls; `before`
+    /// is the conversation as the client sent it.
     pub(super) fn remember(
         &self,
         principal: &Principal,
         before: &[RawMessage],
-        client_call_ids: &[&str],
-        round: HiddenRound,
+        client_call_ids: &[String],
+        messages: Vec<RawMessage>,
     ) {
-        let round = Arc::new(round);
-        let fingerprint = fingerprint(before);
-        let mut rounds = self.rounds.lock().unwrap_or_else(PoisonError::into_inner);
-        for id in client_call_ids {
-            let of_id = rounds.get_or_insert_mut((principal.id.clone(), (*id).to_owned()), Vec::new);
-            of_id.retain(|(known, _)| *known != fingerprint);
-            if of_id.len() >= MAX_ROUNDS_PER_ID {
-                of_id.remove(0);
-            }
-            of_id.push((fingerprint, Arc::clone(&round)));
-        }
+        let mut conversation = Conversation::of(principal);
+        before.iter().filter_map(|message| message.head().ok()).for_each(|head| conversation.add(&head));
+        self.turns().put(conversation.key(client_call_ids), messages);
     }
 
-    /// Puts hidden calls and results back into a history; leaves it untouched where nothing was hidden.
+    /// Puts what was hidden back into a history; leaves it untouched where nothing was.
     pub(super) fn restore(&self, principal: &Principal, messages: &mut Vec<RawMessage>) {
-        if self.rounds.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+        if self.turns().is_empty() {
             return;
         }
-        let found: Vec<(usize, Arc<HiddenRound>)> = (0..messages.len())
-            .filter_map(|at| {
-                self.hidden_in(principal, &messages[..at], &messages[at]).map(|round| (at, round))
-            })
-            .collect();
+        let keys = keys(principal, messages);
+        let mut turns = self.turns();
         // From the end, so that what is put in does not move the places still to come.
-        for (at, round) in found.into_iter().rev() {
-            messages[at] = round.assistant.clone();
-            messages.splice(at + 1..=at, round.results.iter().cloned());
+        for (at, key) in keys.into_iter().rev() {
+            if let Some(hidden) = turns.get(&key) {
+                messages.splice(at..=at, hidden.iter().cloned());
+            }
         }
     }
 
-    fn hidden_in(
-        &self,
-        principal: &Principal,
-        before: &[RawMessage],
-        message: &RawMessage,
-    ) -> Option<Arc<HiddenRound>> {
-        let head = message.head().ok()?;
-        if head.role != "assistant" {
-            return None;
-        }
-        let id = head.tool_call_ids().into_iter().next()?;
-        let mut rounds = self.rounds.lock().unwrap_or_else(PoisonError::into_inner);
-        // The conversation is hashed only where there is something to find.
-        let of_id = rounds.get(&(principal.id.clone(), id))?;
-        let fingerprint = fingerprint(before);
-        of_id.iter().find(|(known, _)| *known == fingerprint).map(|(_, round)| Arc::clone(round))
+    fn turns(&self) -> MutexGuard<'_, LruCache<Key, Vec<RawMessage>>> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What tells conversations apart: every message's role, text and call ids. White space and the order of keys do not
-/// count, since clients write their history anew.
-fn fingerprint(messages: &[RawMessage]) -> Fingerprint {
-    let mut hash = Sha256::new();
-    let mut add = |text: &str| {
-        hash.update(text.len().to_le_bytes());
-        hash.update(text);
-    };
-    for message in messages {
-        let Ok(head) = message.head() else { continue };
-        add(&head.role);
-        add(&head.text());
-        add(head.tool_call_id.as_deref().unwrap_or_default());
-        head.tool_call_ids().iter().for_each(|id| add(id));
+/// The places in a history where something may have been hidden.
+fn keys(principal: &Principal, messages: &[RawMessage]) -> Vec<(usize, Key)> {
+    let has_calls = |head: &MessageHead<'_>| head.role == "assistant" && !head.tool_call_ids().is_empty();
+    let heads: Vec<_> =
+        messages.iter().enumerate().filter_map(|(at, message)| Some((at, message.head().ok()?))).collect();
+    // What follows the last of these places need not be hashed.
+    let end = heads.iter().rposition(|(_, head)| has_calls(head)).map_or(0, |last| last + 1);
+    let mut conversation = Conversation::of(principal);
+    let mut keys = Vec::new();
+    for (at, head) in &heads[..end] {
+        if has_calls(head) {
+            keys.push((*at, conversation.key(&head.tool_call_ids())));
+        }
+        conversation.add(head);
     }
-    hash.finalize().into()
+    keys
+}
+
+/// What tells conversations apart: the caller, and every message's role, text and call ids. White space and the order
+/// of keys do not count, since clients write their history anew.
+struct Conversation(Sha256);
+
+impl Conversation {
+    fn of(principal: &Principal) -> Self {
+        let mut conversation = Self(Sha256::new());
+        conversation.add_text(&principal.id);
+        conversation
+    }
+
+    fn add(&mut self, head: &MessageHead<'_>) {
+        self.add_text(&head.role);
+        self.add_text(&head.text());
+        self.add_text(head.tool_call_id.as_deref().unwrap_or_default());
+        self.add_ids(&head.tool_call_ids());
+    }
+
+    /// The key of a reply with these calls at this place.
+    fn key(&self, call_ids: &[String]) -> Key {
+        let mut with_ids = Self(self.0.clone());
+        with_ids.add_ids(call_ids);
+        with_ids.0.finalize().into()
+    }
+
+    fn add_ids(&mut self, ids: &[String]) {
+        self.0.update(ids.len().to_le_bytes());
+        ids.iter().for_each(|id| self.add_text(id));
+    }
+
+    fn add_text(&mut self, text: &str) {
+        self.0.update(text.len().to_le_bytes());
+        self.0.update(text);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ToolCall;
+    use crate::domain::{PrincipalKind, ToolCall};
 
-    fn call(id: &str) -> ToolCall {
-        ToolCall { id: id.into(), name: "n".into(), arguments: "{}".into() }
+    fn calls(ids: &[&str]) -> RawMessage {
+        let call = |id: &&str| ToolCall { id: (*id).to_owned(), name: "n".into(), arguments: "{}".into() };
+        RawMessage::assistant_with_calls(None, &ids.iter().map(call).collect::<Vec<_>>())
+    }
+
+    fn ids(ids: &[&str]) -> Vec<String> {
+        ids.iter().map(|id| (*id).to_owned()).collect()
     }
 
     #[test]
-    fn hidden_calls_come_back_for_their_own_principal_only() {
+    fn what_was_hidden_comes_back_for_its_own_principal_only() {
         let hidden = HiddenCalls::new(4);
         let owner = Principal::anonymous();
-        let full = RawMessage::assistant_with_calls(None, &[call("ours"), call("theirs")]);
-        let round = HiddenRound { assistant: full.clone(), results: vec![RawMessage::tool("ours", "r")] };
-        hidden.remember(&owner, &[RawMessage::user("q")], &["theirs"], round);
-        let seen = RawMessage::assistant_with_calls(None, &[call("theirs")]);
-        let history = vec![RawMessage::user("q"), seen, RawMessage::tool("theirs", "x")];
+        let own = vec![calls(&["first"]), RawMessage::tool("first", "1"), calls(&["ours", "theirs", "more"])];
+        hidden.remember(&owner, &[RawMessage::user("q")], &ids(&["theirs", "more"]), own.clone());
+        let history =
+            vec![RawMessage::user("q"), calls(&["theirs", "more"]), RawMessage::tool("theirs", "x")];
         let mut restored = history.clone();
         hidden.restore(&owner, &mut restored);
-        assert_eq!(restored.len(), 4);
-        assert_eq!((&restored[1], &restored[2]), (&full, &RawMessage::tool("ours", "r")));
+        assert_eq!(restored, [&history[..1], &own[..], &history[2..]].concat());
         let mut foreign = history.clone();
-        hidden.restore(&Principal::new("other", crate::domain::PrincipalKind::User), &mut foreign);
+        hidden.restore(&Principal::new("other", PrincipalKind::User), &mut foreign);
         assert_eq!(foreign, history);
+        // With a call less, the model would find one of its calls unanswered.
+        let fewer = vec![RawMessage::user("q"), calls(&["theirs"]), RawMessage::tool("theirs", "x")];
+        let mut same = fewer.clone();
+        hidden.restore(&owner, &mut same);
+        assert_eq!(same, fewer);
     }
 
     #[test]
     fn another_conversation_with_the_same_ids_gets_nothing() {
         let hidden = HiddenCalls::new(4);
         let owner = Principal::anonymous();
-        let round = |result: &str| HiddenRound {
-            assistant: RawMessage::assistant_with_calls(None, &[call("call_1"), call("call_0")]),
-            results: vec![RawMessage::tool("call_1", result)],
-        };
-        hidden.remember(&owner, &[RawMessage::user("mine")], &["call_0"], round("secret"));
-        let history = |question: &str| {
-            vec![RawMessage::user(question), RawMessage::assistant_with_calls(None, &[call("call_0")])]
-        };
+        let own = |result: &str| vec![calls(&["call_1", "call_0"]), RawMessage::tool("call_1", result)];
+        hidden.remember(&owner, &[RawMessage::user("mine")], &ids(&["call_0"]), own("secret"));
+        let history = |question: &str| vec![RawMessage::user(question), calls(&["call_0"])];
         let mut foreign = history("theirs");
         hidden.restore(&owner, &mut foreign);
         assert_eq!(foreign, history("theirs"));
-        hidden.remember(&owner, &[RawMessage::user("theirs")], &["call_0"], round("other"));
+        hidden.remember(&owner, &[RawMessage::user("theirs")], &ids(&["call_0"]), own("other"));
         for (question, result) in [("mine", "secret"), ("theirs", "other")] {
             let mut restored = history(question);
             hidden.restore(&owner, &mut restored);
@@ -170,9 +174,8 @@ mod tests {
     fn memory_is_bounded() {
         let hidden = HiddenCalls::new(2);
         for id in ["a", "b", "c"] {
-            let round = HiddenRound { assistant: RawMessage::assistant("x"), results: vec![] };
-            hidden.remember(&Principal::anonymous(), &[], &[id], round);
+            hidden.remember(&Principal::anonymous(), &[], &ids(&[id]), Vec::new());
         }
-        assert_eq!(hidden.rounds.lock().unwrap().len(), 2);
+        assert_eq!(hidden.turns().len(), 2);
     }
 }

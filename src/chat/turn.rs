@@ -11,7 +11,6 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use self::ask::RoundReply;
-use super::hidden_calls::HiddenRound;
 use super::shape::{RoundCalls, StreamShaper};
 use super::spending::Spending;
 use super::tool_run::{self, Events, PendingCall};
@@ -119,6 +118,7 @@ impl Turn {
                     self.count_empty_reply(progress)?;
                     continue;
                 }
+                self.hide(&reply, &clients, &[], progress);
                 return Ok(self.finish(reply, &calls, shaper, events, progress).await);
             }
             progress.tools_ran |= ours.iter().any(|pending| pending.may_have_side_effects());
@@ -132,7 +132,7 @@ impl Turn {
             )
             .await;
             if !clients.is_empty() {
-                self.hide(&reply, &calls, &clients, &results);
+                self.hide(&reply, &calls, &results, progress);
                 return Ok(self.finish(reply, &calls, shaper, events, progress).await);
             }
             self.go_on(&reply, &calls, &results, progress);
@@ -215,12 +215,12 @@ impl Turn {
         }
     }
 
-    /// The gateway's calls, and the ids of the client's.
-    fn split(&self, calls: &RoundCalls) -> (Vec<PendingCall>, Vec<String>) {
+    /// The gateway's calls, and the client's.
+    fn split(&self, calls: &RoundCalls) -> (Vec<PendingCall>, RoundCalls) {
         let (mut ours, mut clients) = (Vec::new(), Vec::new());
         for (call, wire) in calls {
             match self.tools.owner_of(call, wire) {
-                Owner::Client => clients.push(call.id.clone()),
+                Owner::Client => clients.push((call.clone(), wire.clone())),
                 Owner::Gateway(tool) => ours.push(PendingCall { call: call.clone(), tool: Some(tool) }),
                 Owner::Nobody => ours.push(PendingCall { call: call.clone(), tool: None }),
             }
@@ -258,21 +258,25 @@ impl Turn {
         progress.messages.extend(results);
     }
 
-    /// Remembers the gateway's part of a mixed reply for when the client comes back.
+    /// Remembers what a turn that ends with calls of the client hides from it, for when it comes back: earlier rounds,
+    /// and those of the last reply's `calls` that are the gateway's, with their `results`.
     fn hide(
         &self,
         reply: &RoundReply,
         calls: &RoundCalls,
-        clients: &[String],
         results: &[(ToolCall, ToolResult)],
+        progress: &Progress,
     ) {
-        let ids: Vec<&str> = clients.iter().map(String::as_str).collect();
-        let round = HiddenRound {
-            assistant: reply.assistant_message(calls, ""),
-            // Images would have to follow the client's results, whose place is not known yet.
-            results: prompt::result_messages(results, false),
-        };
-        self.parts.hidden_calls.remember(&self.context.principal, &self.client_messages, &ids, round);
+        let (_, clients) = self.split(calls);
+        if clients.is_empty() || (progress.messages.is_empty() && results.is_empty()) {
+            return;
+        }
+        let ids: Vec<String> = clients.into_iter().map(|(call, _)| call.id).collect();
+        let mut messages = progress.messages.clone();
+        messages.push(reply.assistant_message(calls, ""));
+        // Images would have to follow the client's results, whose place is not known yet.
+        messages.extend(prompt::result_messages(results, false));
+        self.parts.hidden_calls.remember(&self.context.principal, &self.client_messages, &ids, messages);
     }
 
     async fn finish(

@@ -173,16 +173,53 @@ async fn what_one_key_has_hidden_is_never_another_ones() {
     }
 }
 
+/// Twice a round of ours, then one of theirs: the model never loses sight of what it has done.
 #[tokio::test]
 async fn ours_first_then_theirs_in_a_later_round() {
     let upstream = Upstream::start();
     let gateway = Gateway::with_tools(&upstream).await;
     for stream in [false, true] {
-        upstream
-            .replies([Reply::calls([call("a", "list_tables", &json!({}))]), Reply::calls([weather("w")])]);
-        let (calls, finish) =
-            calls_of(&gateway, &streamed(&ask_with_tools("go", &["weather"]), stream)).await;
-        assert_eq!((calls.len(), calls[0].0.as_str(), finish.as_str()), (1, "w", "tool_calls"));
+        let id = |name: &str| format!("{name}-{stream}");
+        let mut body = streamed(&ask_with_tools("go", &["weather"]), stream);
+        for turn in 1..=2 {
+            let (ours, theirs) = (id(&format!("ours{turn}")), id(&format!("theirs{turn}")));
+            let select =
+                call(&ours, "read_query", &json!({"query": format!("SELECT 40 + {turn} AS number")}));
+            upstream.replies([
+                Reply::calls([select]).saying("First ours. "),
+                Reply::calls([weather(&theirs)]).saying("Then yours."),
+            ]);
+            let (calls, finish) = calls_of(&gateway, &body).await;
+            assert_eq!((calls.len(), &calls[0].0, finish.as_str()), (1, &theirs, "tool_calls"));
+            let shown = if stream { "First ours. Then yours." } else { "Then yours." };
+            let shown = json!({"role": "assistant", "content": shown, "tool_calls": [
+                {"id": theirs, "type": "function", "function": {"name": "weather", "arguments": calls[0].2}}]});
+            let result = json!({"role": "tool", "tool_call_id": theirs, "content": "rain"});
+            body["messages"].as_array_mut().unwrap().extend([shown, result]);
+        }
+        upstream.reply(Reply::text("done"));
+        calls_of(&gateway, &body).await;
+        let messages = upstream.last().messages();
+        let seen: Vec<String> = messages
+            .iter()
+            .map(|message| match (&message["tool_calls"][0]["id"], &message["tool_call_id"]) {
+                (Value::String(id), _) => format!("{} {id}", message["content"].as_str().unwrap()),
+                (_, Value::String(id)) => format!("answer {id}"),
+                _ => message["content"].as_str().unwrap().to_owned(),
+            })
+            .collect();
+        let round = |turn: u8| {
+            let (ours, theirs) = (id(&format!("ours{turn}")), id(&format!("theirs{turn}")));
+            [
+                format!("First ours.  {ours}"),
+                format!("answer {ours}"),
+                format!("Then yours. {theirs}"),
+                format!("answer {theirs}"),
+            ]
+        };
+        assert_eq!(seen, [&["go".to_owned()], &round(1)[..], &round(2)[..]].concat());
+        assert!(messages[2]["content"].as_str().unwrap().contains("41"), "{messages:?}");
+        assert!(messages[6]["content"].as_str().unwrap().contains("42"), "{messages:?}");
     }
 }
 
