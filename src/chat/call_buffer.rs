@@ -139,7 +139,7 @@ impl PartialCall {
         if incomplete && !is_custom && part.is_some() {
             return;
         }
-        if !is_custom && !matches!(tools.owner(name), Owner::Client) {
+        if !matches!(tools.owner_of(&self.call, &self.first), Owner::Client) {
             self.state = State::Hidden;
             return;
         }

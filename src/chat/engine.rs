@@ -197,7 +197,11 @@ impl ChatEngine {
             // A model that reads of tools in words would call them.
             request.tools.clear();
         }
-        let tools = ToolSet::for_request(&request, &self.parts.toolbox.snapshot(), &model.tools, &context);
+        let mut tools =
+            ToolSet::for_request(&request, &self.parts.toolbox.snapshot(), &model.tools, &context);
+        if session_id.is_some() {
+            tools = tools.of_stored();
+        }
         request.model.clone_from(&model.id);
         let is_plain = |choice: &Bytes| matches!(&choice[..], b"\"none\"" | b"\"auto\"");
         if tools.is_empty() && request.tool_choice.as_ref().is_some_and(is_plain) {

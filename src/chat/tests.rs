@@ -335,3 +335,38 @@ async fn sessions_remember_and_turns_of_one_session_take_turns() {
     let unknown = stage.engine.chat(message("q", Some(SessionId::generate())), Stage::context()).await;
     assert!(matches!(unknown.unwrap_err().kind, ChatErrorKind::SessionNotFound(_)));
 }
+
+#[tokio::test]
+async fn a_stored_conversation_has_no_call_without_an_answer() {
+    let made_up = json!({"id": "c", "type": "function", "function": {"name": "nope", "arguments": "{}"}});
+    let custom = json!({"id": "k", "type": "custom", "custom": {"name": "shell", "input": "ls"}});
+    for call in [made_up, custom] {
+        let asks = json!({"role": "assistant", "content": null, "tool_calls": [call]});
+        let mut part = call.clone();
+        part["index"] = json!(0);
+        let stage = Stage::new(vec![
+            Reply::whole(&asks, "tool_calls"),
+            Reply::whole(&json!({"role": "assistant", "content": "sorry"}), "stop"),
+            Reply::stream(&[json!({"delta": {"role": "assistant", "tool_calls": [part]}})]),
+            Reply::text("sorry again"),
+        ]);
+        let context = || TurnContext { tools: ToolChoice::None, ..Stage::context() };
+        let message = |session_id| ChatMessage { message: "q".into(), session_id, model: String::new() };
+        let first = stage.engine.chat(message(None), context()).await.unwrap();
+        assert_eq!(first.response, "sorry");
+        let second = message(Some(first.session_id.clone()));
+        let mut events = stage.engine.chat_stream(second, context()).await.unwrap();
+        while let Some(event) = events.next().await {
+            event.unwrap();
+        }
+        assert_eq!(stage.request(0).get("tools"), None);
+        let told = stage.request(1)["messages"][2].clone();
+        assert_eq!((&told["role"], &told["tool_call_id"]), (&json!("tool"), &call["id"]));
+        assert!(told["content"].as_str().unwrap().contains("there is no tool named"), "{told}");
+        let stored = stage.engine.session(&context().principal, &first.session_id).await.unwrap().messages;
+        let stored: Vec<Value> = stored.iter().map(|raw| serde_json::from_str(raw.get()).unwrap()).collect();
+        let roles: Vec<&str> = stored.iter().filter_map(|message| message["role"].as_str()).collect();
+        assert_eq!(roles, ["user", "assistant", "tool", "assistant"].repeat(2));
+        assert!(stored[3].get("tool_calls").or(stored[7].get("tool_calls")).is_none(), "{stored:#?}");
+    }
+}

@@ -18,6 +18,8 @@ pub(super) struct ToolSet {
     client: HashSet<String>,
     /// The client's own `tools` entries, as it sent them.
     client_entries: Vec<Bytes>,
+    /// True where the conversation is stored here, and no client is there that could answer a call.
+    is_stored: bool,
 }
 
 /// Who runs a call.
@@ -44,7 +46,13 @@ impl ToolSet {
             || request.field("functions").is_some_and(|functions| functions[..] != *b"null")
             || request.refuses_tools();
         let gateway = if refused { Vec::new() } else { select(snapshot, allowed, context, &client) };
-        Self { gateway, client, client_entries: request.tools.clone() }
+        Self { gateway, client, client_entries: request.tools.clone(), is_stored: false }
+    }
+
+    /// The same for a conversation that is stored here: a call that nobody answers would break it for good, so no
+    /// call is the client's.
+    pub(super) fn of_stored(self) -> Self {
+        Self { is_stored: true, ..self }
     }
 
     /// True when the gateway offers nothing of its own.
@@ -75,19 +83,16 @@ impl ToolSet {
             || self.gateway.iter().any(|tool| longer(&tool.definition.name))
     }
 
-    /// Whose a finished call is; `wire` is its wire form. Custom (not function) calls are always the client's.
+    /// Whose a call is; `wire` is its wire form. Custom (not function) calls are the client's. A name that nobody knows
+    /// goes to the client if it brought tools or if the gateway offered none, since then the model answers the client
+    /// alone.
     pub(super) fn owner_of(&self, call: &ToolCall, wire: &Value) -> Owner {
-        if is_custom(wire) { Owner::Client } else { self.owner(&call.name) }
-    }
-
-    /// Whose a call of `name` is. A name that nobody knows goes to the client if it brought tools or if the gateway
-    /// offered none, since then the model answers the client alone.
-    pub(super) fn owner(&self, name: &str) -> Owner {
-        if self.client.contains(name) {
-            return Owner::Client;
+        if is_custom(wire) || self.client.contains(&call.name) {
+            return if self.is_stored { Owner::Nobody } else { Owner::Client };
         }
-        match self.gateway.iter().find(|tool| tool.definition.name == name) {
+        match self.gateway.iter().find(|tool| tool.definition.name == call.name) {
             Some(tool) => Owner::Gateway(Arc::clone(tool)),
+            None if self.is_stored => Owner::Nobody,
             None if self.gateway.is_empty() || !self.client_entries.is_empty() => Owner::Client,
             None => Owner::Nobody,
         }
