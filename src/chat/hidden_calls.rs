@@ -15,9 +15,18 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::{MessageHead, Principal, RawMessage};
 
+/// Most bytes of messages that are remembered in all; what was not asked for the longest leaves first.
+const MAX_BYTES: usize = 64 << 20;
+
 /// What turns hid, by caller, conversation and client call ids.
 pub(super) struct HiddenCalls {
-    turns: Mutex<LruCache<Key, Vec<RawMessage>>>,
+    memory: Mutex<Memory>,
+}
+
+struct Memory {
+    turns: LruCache<Key, Vec<RawMessage>>,
+    bytes: usize,
+    max_bytes: usize,
 }
 
 type Key = [u8; 32];
@@ -26,7 +35,8 @@ impl HiddenCalls {
     /// Remembers at most `capacity` turns.
     pub(super) fn new(capacity: usize) -> Self {
         let capacity = NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN);
-        Self { turns: Mutex::new(LruCache::new(capacity)) }
+        let memory = Memory { turns: LruCache::new(capacity), bytes: 0, max_bytes: MAX_BYTES };
+        Self { memory: Mutex::new(memory) }
     }
 
     /// Remembers the `messages` that belong in the place of a reply of which the client sees only these calls; `before`
@@ -40,27 +50,49 @@ impl HiddenCalls {
     ) {
         let mut conversation = Conversation::of(principal);
         before.iter().filter_map(|message| message.head().ok()).for_each(|head| conversation.add(&head));
-        self.turns().put(conversation.key(client_call_ids), messages);
+        self.memory().put(conversation.key(client_call_ids), messages);
     }
 
     /// Puts what was hidden back into a history; leaves it untouched where nothing was.
     pub(super) fn restore(&self, principal: &Principal, messages: &mut Vec<RawMessage>) {
-        if self.turns().is_empty() {
+        if self.memory().turns.is_empty() {
             return;
         }
         let keys = keys(principal, messages);
-        let mut turns = self.turns();
+        let mut memory = self.memory();
         // From the end, so that what is put in does not move the places still to come.
         for (at, key) in keys.into_iter().rev() {
-            if let Some(hidden) = turns.get(&key) {
+            if let Some(hidden) = memory.turns.get(&key) {
                 messages.splice(at..=at, hidden.iter().cloned());
             }
         }
     }
 
-    fn turns(&self) -> MutexGuard<'_, LruCache<Key, Vec<RawMessage>>> {
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Memory {
+    fn put(&mut self, key: Key, messages: Vec<RawMessage>) {
+        let size = size_of(&messages);
+        if size > self.max_bytes {
+            return;
+        }
+        let mut gone = self.turns.push(key, messages);
+        self.bytes += size;
+        loop {
+            self.bytes -= gone.map_or(0, |(_, messages)| size_of(&messages));
+            if self.bytes <= self.max_bytes {
+                break;
+            }
+            gone = self.turns.pop_lru();
+        }
+    }
+}
+
+fn size_of(messages: &[RawMessage]) -> usize {
+    messages.iter().map(|message| message.as_bytes().len()).sum()
 }
 
 /// The places in a history where something may have been hidden.
@@ -171,11 +203,41 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_bounded_in_bytes_too() {
+        let hidden = HiddenCalls::new(100);
+        hidden.memory().max_bytes = 1000;
+        let owner = Principal::anonymous();
+        let remember = |id: &str, bytes: usize| {
+            let own = vec![RawMessage::tool(id, &"x".repeat(bytes)), calls(&[id])];
+            hidden.remember(&owner, &[], &ids(&[id]), own);
+            let memory = hidden.memory();
+            let sum: usize = memory.turns.iter().map(|(_, messages)| size_of(messages)).sum();
+            assert_eq!(sum, memory.bytes);
+            assert!(sum <= 1000, "{sum}");
+        };
+        let is_known = |id: &str| {
+            let mut history = vec![calls(&[id])];
+            hidden.restore(&owner, &mut history);
+            history.len() == 2
+        };
+        remember("a", 200);
+        remember("b", 200);
+        assert!(is_known("a"));
+        remember("c", 200);
+        assert_eq!(["a", "b", "c"].map(is_known), [true, false, true], "`a` was asked for since");
+        remember("c", 300);
+        remember("d", 2000);
+        assert_eq!(["a", "c", "d"].map(is_known), [true, true, false], "too large by itself");
+        remember("e", 700);
+        assert_eq!(["a", "c", "e"].map(is_known), [false, false, true]);
+    }
+
+    #[test]
     fn memory_is_bounded() {
         let hidden = HiddenCalls::new(2);
         for id in ["a", "b", "c"] {
             hidden.remember(&Principal::anonymous(), &[], &ids(&[id]), Vec::new());
         }
-        assert_eq!(hidden.turns().len(), 2);
+        assert_eq!(hidden.memory().turns.len(), 2);
     }
 }
