@@ -22,10 +22,11 @@ pub(super) struct PendingCall {
 /// Where a turn's events go; nobody listens to a whole reply's.
 pub(super) type Events = Option<mpsc::Sender<ReplyEvent>>;
 
-/// Sends an event to whoever listens. A listener that went away drops the turn, so a failed send needs no handling.
-pub(super) async fn emit(events: &Events, event: ReplyEvent) {
+/// Sends an event to whoever listens, and makes it only then. A listener that went away drops the turn, so a failed send
+/// needs no handling.
+pub(super) async fn emit(events: &Events, event: impl FnOnce() -> ReplyEvent) {
     if let Some(sender) = events {
-        let _gone = sender.send(event).await;
+        let _gone = sender.send(event()).await;
     }
 }
 
@@ -40,10 +41,10 @@ pub(super) async fn run(
     events: &Events,
 ) -> Vec<(ToolCall, ToolResult)> {
     let running = calls.into_iter().map(|pending| async move {
-        emit(events, ReplyEvent::ToolStarted(pending.call.clone())).await;
+        emit(events, || ReplyEvent::ToolStarted(pending.call.clone())).await;
         let result = call(toolbox, &pending, context, session_id).await;
-        let finished = ReplyEvent::ToolFinished { call: pending.call.clone(), result: result.clone() };
-        emit(events, finished).await;
+        emit(events, || ReplyEvent::ToolFinished { call: pending.call.clone(), result: result.clone() })
+            .await;
         (pending.call, result)
     });
     stream::iter(running).buffered(max_parallel.max(1)).collect().await

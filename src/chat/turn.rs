@@ -314,7 +314,7 @@ impl Turn {
             }
             RoundReply::Stream(round) => {
                 for chunk in shaper.finish(round, usage.as_ref()) {
-                    tool_run::emit(events, ReplyEvent::Chunk(chunk)).await;
+                    tool_run::emit(events, || ReplyEvent::Chunk(chunk)).await;
                 }
                 (Bytes::new(), shaper.into_text())
             }

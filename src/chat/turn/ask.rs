@@ -49,12 +49,12 @@ impl Turn {
                 let shown = shaper.shape(&chunk?, &mut round, &self.tools);
                 spending.reply_has(round.text.len() + round.reasoning.len());
                 if let Some(shown) = shown {
-                    tool_run::emit(events, ReplyEvent::Chunk(shown)).await;
+                    tool_run::emit(events, || ReplyEvent::Chunk(shown)).await;
                 }
             }
             let (calls, held_back) = shaper.end_round(&mut round, &self.tools);
             for shown in held_back {
-                tool_run::emit(events, ReplyEvent::Chunk(shown)).await;
+                tool_run::emit(events, || ReplyEvent::Chunk(shown)).await;
             }
             return Ok((RoundReply::Stream(round), calls, NextAfter::GoOn));
         }
@@ -87,7 +87,7 @@ impl Turn {
                 .sum::<usize>();
             spending.reply_has(seen);
             if let Some(shown) = shaper.shape_staged(&chunk, &mut round, &mut staged).await? {
-                tool_run::emit(events, ReplyEvent::Chunk(shown)).await;
+                tool_run::emit(events, || ReplyEvent::Chunk(shown)).await;
             }
             if staged.is_blocked() {
                 break;
@@ -97,7 +97,7 @@ impl Turn {
         drop(chunks);
         let (calls, rest, next) = shaper.end_staged(&mut round, staged, &self.tools).await?;
         for shown in rest {
-            tool_run::emit(events, ReplyEvent::Chunk(shown)).await;
+            tool_run::emit(events, || ReplyEvent::Chunk(shown)).await;
         }
         Ok((round, calls, next))
     }
