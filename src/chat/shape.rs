@@ -43,6 +43,8 @@ pub(super) struct StreamRound {
     pub(super) text: String,
     /// Reasoning of the first choice in this round, as the client sees it.
     pub(super) reasoning: String,
+    /// Bytes of everything the model has generated in this round, in all choices.
+    pub(super) generated_bytes: usize,
     /// Tokens of this round.
     pub(super) usage: Option<Usage>,
     /// True once the client was shown anything it can use of any choice.

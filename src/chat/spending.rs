@@ -3,11 +3,9 @@
 //! A round that was cut off (the client left, the time was up) has no usage yet. It counts with an estimate from its
 //! bytes, or leaving early would be a way around every limit.
 
+use super::tokens::BYTES_PER_TOKEN;
 use crate::access::AccessScope;
 use crate::domain::{CompletionRequest, Usage};
-
-/// Bytes of text that are about one token.
-const BYTES_PER_TOKEN: usize = 4;
 
 /// Tokens of a turn; charged when this is dropped.
 #[derive(Default)]
@@ -39,12 +37,13 @@ impl Spending {
     /// A round begins.
     pub(super) fn begin(&mut self, request: &CompletionRequest) {
         if self.is_counted() {
-            let prompt = request.messages.iter().map(|message| message.as_bytes().len()).sum();
-            self.open = Some(OpenRound { prompt, reply: 0 });
+            let messages: usize = request.messages.iter().map(|message| message.as_bytes().len()).sum();
+            let tools: usize = request.tools.iter().map(bytes::Bytes::len).sum();
+            self.open = Some(OpenRound { prompt: messages + tools, reply: 0 });
         }
     }
 
-    /// The round's reply has this many bytes by now.
+    /// The model has generated this many bytes of the round's reply by now, in all choices.
     pub(super) fn reply_has(&mut self, bytes: usize) {
         if let Some(open) = &mut self.open {
             open.reply = open.reply.max(bytes);

@@ -7,6 +7,9 @@ use crate::domain::{RawMessage, Usage};
 /// Tokens that a message's envelope costs beside its text, as OpenAI's own counting recipe has it.
 const TOKENS_PER_MESSAGE: usize = 4;
 
+/// Bytes of text that are about one token.
+pub(super) const BYTES_PER_TOKEN: usize = 4;
+
 /// The number of tokens of each text; texts are counted on a blocking thread, since the first use loads the vocabulary.
 pub(super) async fn count(texts: Vec<String>) -> Vec<usize> {
     let lengths: Vec<usize> = texts.iter().map(String::len).collect();
@@ -29,13 +32,15 @@ pub(super) async fn count_messages(messages: &[RawMessage]) -> Vec<usize> {
     count(texts).await.into_iter().map(|tokens| tokens + TOKENS_PER_MESSAGE).collect()
 }
 
-/// The usage of a round whose upstream gave none.
-pub(super) async fn estimate(prompt: &[RawMessage], reply: &str) -> Usage {
+/// The usage of a round whose upstream gave none. `reply` is counted; what the model has generated beyond it, of
+/// `generated_bytes` in all, is estimated.
+pub(super) async fn estimate(prompt: &[RawMessage], reply: &str, generated_bytes: usize) -> Usage {
     let mut texts: Vec<String> =
         prompt.iter().map(|m| m.head().map(|head| head.text()).unwrap_or_default()).collect();
     texts.push(reply.to_owned());
     let mut counts = count(texts).await;
-    let completion = counts.pop().unwrap_or(0);
+    let beyond = generated_bytes.saturating_sub(reply.len()).div_ceil(BYTES_PER_TOKEN);
+    let completion = counts.pop().unwrap_or(0) + beyond;
     let prompt_tokens = counts.iter().map(|tokens| tokens + TOKENS_PER_MESSAGE).sum::<usize>();
     tracing::info!(
         prompt_tokens,

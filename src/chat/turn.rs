@@ -91,7 +91,10 @@ impl Turn {
         loop {
             progress.rounds += 1;
             let last = progress.rounds >= max_rounds;
-            let request = self.round_request(progress.rounds, last);
+            let mut request = self.round_request(progress.rounds, last);
+            if progress.spending.is_counted() {
+                request.ask_for_usage();
+            }
             progress.attempts += 1;
             progress.spending.begin(&request);
             let asked =
@@ -197,14 +200,14 @@ impl Turn {
         calls: &RoundCalls,
         progress: &mut Progress,
     ) {
-        // A stream whose client did not ask for usage need not have any, unless its tokens are limited.
-        let wanted = !request.stream || request.include_usage() || progress.spending.is_counted();
+        // A stream that was not asked for usage need not have any.
+        let wanted = !request.stream || request.include_usage();
         let round = match reply.usage() {
             Some(usage) => usage.clone(),
             None if wanted => {
-                let mut text = reply.text().to_owned();
+                let mut text = reply.original_text().to_owned();
                 calls.iter().for_each(|(call, _)| text.push_str(&call.arguments));
-                tokens::estimate(&request.messages, &text).await
+                tokens::estimate(&request.messages, &text, reply.generated_bytes()).await
             }
             None => return,
         };

@@ -107,6 +107,11 @@ impl WholeRound {
         self.completion.usage.as_ref()
     }
 
+    /// Bytes of everything the model has generated, in all choices.
+    pub(super) fn generated_bytes(&self) -> usize {
+        self.completion.generated_bytes()
+    }
+
     /// True when every choice came to its own end and has nothing a client can use.
     pub(super) fn is_empty(&self) -> bool {
         self.new_calls.as_ref().is_none_or(Vec::is_empty)

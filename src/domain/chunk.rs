@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::reply::{FinishReason, Usage, content_text, has_words};
+use super::reply::{FinishReason, Usage, content_text, has_words, text_bytes};
 
 /// One event of a model's stream.
 #[derive(Clone, Debug)]
@@ -47,6 +47,8 @@ pub struct ChoiceDelta {
     pub tool_calls: Vec<ToolCallDelta>,
     /// Set on the choice's last chunk.
     pub finish_reason: Option<FinishReason>,
+    /// Bytes of everything the model has generated here: text, reasoning, refusal and calls.
+    pub generated_bytes: usize,
 }
 
 /// A part of a streamed tool call.
@@ -64,6 +66,9 @@ pub struct ToolCallDelta {
     /// `function` or `custom`, on the first part.
     #[serde(default, rename = "type")]
     pub kind: Option<String>,
+    /// Name and input of a custom (not function) call.
+    #[serde(default)]
+    pub custom: Option<FunctionDelta>,
 }
 
 /// The function part of a [`ToolCallDelta`].
@@ -72,8 +77,8 @@ pub struct FunctionDelta {
     /// The tool's name, on the first part.
     #[serde(default)]
     pub name: Option<String>,
-    /// A fragment of the arguments' JSON text.
-    #[serde(default)]
+    /// A fragment of the arguments' JSON text, or of a custom call's input.
+    #[serde(default, alias = "input")]
     pub arguments: Option<String>,
 }
 
@@ -139,6 +144,12 @@ fn null_as_default<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
+impl FunctionDelta {
+    fn bytes(&self) -> usize {
+        [&self.name, &self.arguments].into_iter().flatten().map(String::len).sum()
+    }
+}
+
 impl Chunk {
     /// Reads the JSON text of one `data:` event.
     ///
@@ -161,6 +172,12 @@ impl Chunk {
         };
         let choices = choices.into_iter().map(WireChoice::into_domain).collect();
         Ok(Self { choices, usage: wire.usage, envelope, content, raw })
+    }
+
+    /// Bytes of everything the model has generated in this chunk, in all choices.
+    #[must_use]
+    pub fn generated_bytes(&self) -> usize {
+        self.choices.iter().map(|choice| choice.generated_bytes).sum()
     }
 
     /// This chunk's own `id`, `created` and `model`; `None` for those it lacks.
@@ -220,13 +237,33 @@ impl Chunk {
     }
 }
 
+impl WireDelta<'_> {
+    fn bytes_beside_content(&self) -> usize {
+        let calls = self.tool_calls.iter().flatten();
+        let calls =
+            calls.map(|call| call.function.bytes() + call.custom.as_ref().map_or(0, FunctionDelta::bytes));
+        let legacy_call =
+            self.function_call.and_then(|raw| serde_json::from_str::<FunctionDelta>(raw.get()).ok());
+        // Some servers send the same reasoning under both names.
+        let reasoning =
+            self.reasoning_content.as_ref().map_or(0, String::len).max(text_bytes(self.reasoning));
+        reasoning
+            + text_bytes(self.refusal)
+            + calls.sum::<usize>()
+            + legacy_call.map_or(0, |call| call.bytes())
+    }
+}
+
 impl WireChoice<'_> {
     fn into_domain(self) -> ChoiceDelta {
         let delta = self.delta.unwrap_or_default();
+        let content = delta.content.and_then(content_text);
+        let generated_bytes = content.as_ref().map_or(0, String::len) + delta.bytes_beside_content();
         ChoiceDelta {
+            generated_bytes,
             index: self.index.unwrap_or(0),
             has_role: delta.role.is_some(),
-            content: delta.content.and_then(content_text),
+            content,
             has_other_output: delta.refusal.is_some()
                 || delta.audio.is_some()
                 || delta.function_call.is_some(),
@@ -256,6 +293,19 @@ mod tests {
         assert_eq!(chunk.choices[0].content.as_deref(), Some("hé"));
         assert!(chunk.usage.is_none() && chunk.choices[0].finish_reason.is_none());
         assert_eq!(chunk.with_envelope(&envelope("\"a\"", "1", "\"m\"")), CHUNK);
+    }
+
+    #[test]
+    fn counts_all_that_was_generated() {
+        let raw = br#"{"choices":[
+            {"index":0,"delta":{"role":"assistant","content":"\u00e9","refusal":"no","reasoning":"same","reasoning_content":"same"}},
+            {"index":1,"delta":{"content":[{"type":"text","text":"abc"}],"reasoning":"hm","function_call":{"name":"f","arguments":"{}"}}},
+            {"index":2,"delta":{"content":null,"refusal":null,"tool_calls":[
+                {"index":0,"id":"long id","function":{"name":"name","arguments":"{\"a\":1}"}},
+                {"index":1,"type":"custom","custom":{"name":"sh","input":"ls"}}]}}]}"#;
+        let chunk = Chunk::parse(Bytes::from_static(raw)).unwrap();
+        let bytes: Vec<usize> = chunk.choices.iter().map(|choice| choice.generated_bytes).collect();
+        assert_eq!((bytes, chunk.generated_bytes()), (vec![2 + 2 + 4, 3 + 2 + 3, 4 + 7 + 4], 31));
     }
 
     #[test]

@@ -132,6 +132,18 @@ impl CompletionRequest {
             .unwrap_or(false)
     }
 
+    /// Wants a usage chunk at the end of the stream, whatever else `stream_options` say.
+    pub fn ask_for_usage(&mut self) {
+        if !self.stream || self.include_usage() {
+            return;
+        }
+        let own = self.stream_options.as_ref();
+        let own = own.and_then(|raw| serde_json::from_slice::<serde_json::Map<_, _>>(raw).ok());
+        let mut options = own.unwrap_or_default();
+        options.insert("include_usage".to_owned(), serde_json::Value::Bool(true));
+        self.stream_options = Some(Bytes::from(serde_json::Value::Object(options).to_string()));
+    }
+
     /// The request body for an upstream that knows the model as `model`: one allocation, one copy.
     #[must_use]
     pub fn encode(&self, model: &str) -> Bytes {

@@ -130,6 +130,8 @@ pub struct CompletionChoice {
     pub has_other_output: bool,
     /// Why the model stopped.
     pub finish_reason: Option<FinishReason>,
+    /// Bytes of everything the model has generated here: text, reasoning, refusal and calls.
+    pub generated_bytes: usize,
 }
 
 /// A whole reply.
@@ -185,6 +187,8 @@ struct WireToolCall {
     id: Option<String>,
     #[serde(default)]
     function: Option<WireFunction>,
+    #[serde(default)]
+    custom: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -210,14 +214,23 @@ impl Completion {
             .collect();
         Ok(Self { raw, choices, usage })
     }
+
+    /// Bytes of everything the model has generated, in all choices.
+    #[must_use]
+    pub fn generated_bytes(&self) -> usize {
+        self.choices.iter().map(|choice| choice.generated_bytes).sum()
+    }
 }
 
 impl WireChoice<'_> {
     fn into_domain(self, position: usize) -> CompletionChoice {
+        let generated_beside = self.message.bytes_beside_content();
         let calls = self.message.tool_calls.unwrap_or_default();
+        let content = self.message.content.and_then(content_text);
         CompletionChoice {
             index: self.index.unwrap_or(position as u64),
-            content: self.message.content.and_then(content_text),
+            generated_bytes: content.as_ref().map_or(0, String::len) + generated_beside,
+            content,
             refused: self.message.refusal.is_some_and(|r| !r.is_empty()),
             has_reasoning: has_words(self.message.reasoning_content) || has_words(self.message.reasoning),
             has_other_output: self.message.audio.is_some() || self.message.function_call.is_some(),
@@ -228,7 +241,25 @@ impl WireChoice<'_> {
     }
 }
 
+impl WireMessage<'_> {
+    fn bytes_beside_content(&self) -> usize {
+        // Some servers send the same reasoning under both names.
+        let reasoning = text_bytes(self.reasoning_content).max(text_bytes(self.reasoning));
+        let refusal = self.refusal.as_ref().map_or(0, String::len);
+        let legacy_call = self.function_call.map_or(0, |raw| raw.get().len());
+        let calls = self.tool_calls.iter().flatten().map(WireToolCall::bytes);
+        reasoning + refusal + legacy_call + calls.sum::<usize>()
+    }
+}
+
 impl WireToolCall {
+    fn bytes(&self) -> usize {
+        let json = |value: &Value| value.as_str().map_or_else(|| value.to_string().len(), str::len);
+        let function = self.function.as_ref();
+        function.map_or(0, |call| call.name.len() + call.arguments.as_ref().map_or(0, json))
+            + self.custom.as_ref().map_or(0, json)
+    }
+
     /// `None` for custom (non-function) tools: those are always the client's.
     fn into_domain(self) -> Option<ToolCall> {
         let function = self.function?;
@@ -241,6 +272,11 @@ impl WireToolCall {
         let id = self.id.filter(|id| !id.is_empty()).unwrap_or_else(|| super::ids::random_id("call_"));
         Some(ToolCall { id, name: function.name, arguments })
     }
+}
+
+/// Bytes of the text in a `reasoning` or `refusal`.
+pub(super) fn text_bytes(raw: Option<&RawValue>) -> usize {
+    raw.and_then(content_text).map_or(0, |text| text.len())
 }
 
 /// Text of a `content` value: the string, or the text parts of an array joined.
@@ -271,6 +307,16 @@ mod tests {
         assert_eq!(reply.choices[0].tool_calls[0].arguments, r#"{"a":1}"#);
         assert_eq!(reply.choices[0].finish_reason, Some(FinishReason::ToolCalls));
         assert_eq!(reply.usage.unwrap().count("prompt_tokens"), 3);
+    }
+
+    #[test]
+    fn counts_all_that_was_generated() {
+        let body = r#"{"choices":[{"message":{"content":"\u00e9","reasoning":"same","reasoning_content":"same"}},
+            {"message":{"content":null,"refusal":"no","tool_calls":[{"id":"c","function":{"name":"t","arguments":"{\"a\":1}"}},
+                {"id":"d","function":{"name":"t","arguments":{"a":1}}}]}}]}"#;
+        let reply = Completion::parse(Bytes::from(body)).unwrap();
+        let bytes: Vec<usize> = reply.choices.iter().map(|choice| choice.generated_bytes).collect();
+        assert_eq!((bytes, reply.generated_bytes()), (vec![2 + 4, 2 + 8 + 8], 24));
     }
 
     #[test]

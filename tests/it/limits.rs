@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::harness::program::{self, Finished};
-use crate::harness::script::text_chunk;
+use crate::harness::script::{chunk, text_chunk};
 use crate::harness::{Answer, Control, Gateway, Reply, Upstream, ask, ask_stream, call, eventually};
 
 const KEY: &str = "sk-the-static-key";
@@ -93,8 +93,8 @@ async fn tokens_are_charged_for_whole_replies_streams_and_those_who_leave() {
     whole.expect(200);
     let after_whole = left().await;
     assert!((60_000..90_000).contains(&after_whole), "{after_whole}");
-    // The client did not ask for usage, so the upstream gives none: it is counted.
-    upstream.reply(Reply::text(&"word-".repeat(20_000)));
+    // The upstream gives no usage: it is counted.
+    upstream.reply(Reply::text(&"word-".repeat(20_000)).usage(None));
     let body = ask_stream("hi");
     let stream = gateway.completion(&body).header("x-api-key", KEY).stream().await;
     assert!(stream.collect().await.usage().is_none());
@@ -114,6 +114,75 @@ async fn tokens_are_charged_for_whole_replies_streams_and_those_who_leave() {
     assert_eq!((&error["type"], &error["code"]), (&json!("tokens"), &json!("rate_limit_exceeded")));
     // Where no model is asked, tokens do not matter.
     assert_eq!(left().await, 0);
+}
+
+#[tokio::test]
+async fn a_stream_is_asked_for_its_usage_where_it_counts() {
+    let upstream = Upstream::start();
+    let gateway = limited(&upstream, "limits.service = { tokens_per_minute = 100000 }").await;
+    let body = |options: Value| {
+        let mut body = ask_stream("hi");
+        body["stream_options"] = options;
+        body
+    };
+    for options in [Value::Null, json!({"include_usage": false, "include_obfuscation": false})] {
+        upstream.reply(Reply::text("ok").usage(Some((20_000, 10_000))));
+        let stream = gateway.completion(&body(options.clone())).header("x-api-key", KEY).stream().await;
+        let reply = stream.collect().await;
+        assert_eq!((reply.text().as_str(), reply.usage()), ("ok", None), "the client did not ask");
+        let mut asked = if options.is_null() { json!({}) } else { options };
+        asked["include_usage"] = true.into();
+        assert_eq!(upstream.last().json()["stream_options"], asked);
+    }
+    let models = gateway.request("GET", "/v1/models").header("x-api-key", KEY).send().await;
+    let left: u64 = models.header("x-ratelimit-remaining-tokens").unwrap().parse().unwrap();
+    assert!(left < 80_000, "{left}");
+    // Others are not limited, and their request stays as it is.
+    upstream.reply(Reply::text("ok"));
+    gateway.completion(&ask_stream("hi")).stream().await.collect().await;
+    assert_eq!(upstream.last().json().get("stream_options"), None);
+}
+
+/// Whatever the model generates counts, also where the upstream says nothing of it and where the client leaves.
+#[tokio::test]
+async fn reasoning_calls_and_other_choices_are_charged_in_streams() {
+    let upstream = Upstream::start();
+    let long = "many words ".repeat(20_000);
+    let arguments = json!({ "city": long }).to_string();
+    let call = json!({"index": 0, "id": "c", "type": "function", "function": {"name": "weather", "arguments": arguments}});
+    let mut other_choice = text_chunk(&long);
+    other_choice["choices"][0]["index"] = 1.into();
+    let events = [
+        chunk("m1", &json!({ "reasoning": long }), None),
+        chunk("m1", &json!({ "tool_calls": [call] }), None),
+        other_choice,
+    ];
+    let mut body = ask_stream("hi");
+    body["tools"] = json!([{"type": "function", "function": {"name": "weather"}}]);
+    for event in events {
+        let gateway = limited(&upstream, "limits.service = { tokens_per_minute = 100000 }").await;
+        let left = async || {
+            let models = gateway.request("GET", "/v1/models").header("x-api-key", KEY).send().await;
+            models.header("x-ratelimit-remaining-tokens").unwrap().parse::<u64>().unwrap()
+        };
+        // The client leaves in the middle.
+        let (reply, control) = Reply::controlled();
+        for event in [event.clone(), text_chunk("so far")] {
+            control.send(Control::Event(event)).unwrap();
+        }
+        upstream.reply(reply);
+        let mut stream = gateway.completion(&body).header("x-api-key", KEY).stream().await;
+        stream.read_until("so far").await;
+        drop(stream);
+        eventually("what was generated is charged", async || left().await < 80_000).await;
+        // The upstream ends without a count.
+        let before = left().await;
+        let end = chunk("m1", &json!({"content": "."}), Some("stop"));
+        upstream.reply(Reply::events(&[event, end]));
+        gateway.completion(&body).header("x-api-key", KEY).stream().await.collect().await;
+        let after = left().await;
+        assert!(after + 20_000 < before, "{before} {after}");
+    }
 }
 
 /// A reply that begins with many words and stays open as long as the sender is kept.

@@ -33,7 +33,9 @@ impl Turn {
     ) -> Result<(RoundReply, RoundCalls, NextAfter), ChatError> {
         let request_id = &self.context.request_id;
         if !request.stream {
-            let mut round = WholeRound::new(self.model.model.complete(request, request_id).await?);
+            let completion = self.model.model.complete(request, request_id).await?;
+            spending.reply_has(completion.generated_bytes());
+            let mut round = WholeRound::new(completion);
             let mut next = NextAfter::GoOn;
             if !self.pipeline.is_empty() {
                 let context = self.reply_context(attempt);
@@ -46,9 +48,10 @@ impl Turn {
         if self.pipeline.is_empty() {
             let mut round = StreamRound::default();
             while let Some(chunk) = chunks.next().await {
-                let shown = shaper.shape(&chunk?, &mut round, &self.tools);
-                spending.reply_has(round.text.len() + round.reasoning.len());
-                if let Some(shown) = shown {
+                let chunk = chunk?;
+                round.generated_bytes += chunk.generated_bytes();
+                spending.reply_has(round.generated_bytes);
+                if let Some(shown) = shaper.shape(&chunk, &mut round, &self.tools) {
                     tool_run::emit(events, || ReplyEvent::Chunk(shown)).await;
                 }
             }
@@ -76,16 +79,10 @@ impl Turn {
         let context = self.reply_context(attempt);
         let mut staged = StagedRound::open(self.pipeline.clone(), context, request.choice_count()).await?;
         let mut round = StreamRound::default();
-        let mut seen = 0;
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk?;
-            seen += chunk
-                .choices
-                .iter()
-                .filter_map(|choice| choice.content.as_ref())
-                .map(String::len)
-                .sum::<usize>();
-            spending.reply_has(seen);
+            round.generated_bytes += chunk.generated_bytes();
+            spending.reply_has(round.generated_bytes);
             if let Some(shown) = shaper.shape_staged(&chunk, &mut round, &mut staged).await? {
                 tool_run::emit(events, || ReplyEvent::Chunk(shown)).await;
             }
@@ -126,6 +123,14 @@ impl RoundReply {
         match self {
             Self::Whole(round) => round.usage(),
             Self::Stream(round) => round.usage.as_ref(),
+        }
+    }
+
+    /// Bytes of everything the model has generated, in all choices.
+    pub(super) fn generated_bytes(&self) -> usize {
+        match self {
+            Self::Whole(round) => round.generated_bytes(),
+            Self::Stream(round) => round.generated_bytes,
         }
     }
 
