@@ -25,14 +25,14 @@ pub use event::{AuditEvent, AuditOutcome, AuditSubject};
 pub use files::AuditError;
 
 use self::files::AuditFile;
-use self::redact::Redactor;
+use self::redact::{KEPT_TEXT_BYTES, Redactor};
 use self::writer::{Queued, Writer};
 use crate::config::secret::Secret;
 
 /// Events that may wait for the disk.
 const QUEUE: usize = 8192;
 
-/// Bytes of arguments that may wait for the disk; beyond it events are kept without theirs.
+/// Bytes of events that may wait for the disk; beyond it they are kept without arguments, and only the queue bounds them.
 const MAX_WAITING_BYTES: usize = 32 * 1024 * 1024;
 
 /// The longest that the last handle's end waits for the thread.
@@ -59,7 +59,7 @@ struct Inner {
 pub(in crate::audit) struct Counts {
     /// Events that found no place since the last line that said so.
     lost: AtomicU64,
-    /// Bytes of arguments in the queue.
+    /// Bytes of texts and arguments in the queue.
     waiting_bytes: AtomicUsize,
     /// Set when the last handle is gone.
     is_ending: AtomicBool,
@@ -115,14 +115,16 @@ impl AuditLog {
     pub fn record(&self, mut event: AuditEvent) {
         let Some(inner) = &self.0 else { return };
         let Some(queue) = &inner.queue else { return };
-        let mut bytes = event.arguments.as_ref().map_or(0, String::len);
+        let arguments = event.arguments.as_ref().map_or(0, String::len);
+        let mut bytes = event.cut_texts(KEPT_TEXT_BYTES).saturating_add(arguments);
         let waiting = inner.counts.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let mut is_cut = false;
-        if bytes > 0 && waiting.saturating_add(bytes) > MAX_WAITING_BYTES {
-            inner.counts.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            (event.arguments, is_cut, bytes) = (None, true, 0);
+        let is_cut = arguments > 0 && waiting.saturating_add(bytes) > MAX_WAITING_BYTES;
+        if is_cut {
+            inner.counts.waiting_bytes.fetch_sub(arguments, Ordering::Relaxed);
+            event.arguments = None;
+            bytes -= arguments;
         }
-        let queued = Queued::Event { event: Box::new(event), time: SystemTime::now(), is_cut };
+        let queued = Queued::Event { event: Box::new(event), time: SystemTime::now(), bytes, is_cut };
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = queue.try_send(queued) {
             inner.counts.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
             inner.counts.lost.fetch_add(1, Ordering::Relaxed);

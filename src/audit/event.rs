@@ -52,6 +52,23 @@ impl AuditEvent {
             result_bytes: None,
         }
     }
+
+    /// Cuts each text but the arguments after `limit` bytes; how many bytes are left of them together.
+    pub(super) fn cut_texts(&mut self, limit: usize) -> usize {
+        let outcome = match &mut self.outcome {
+            AuditOutcome::Failed(text) | AuditOutcome::Denied { rule: text, .. } => Some(text),
+            AuditOutcome::Success | AuditOutcome::ToolError | AuditOutcome::Cancelled => None,
+        };
+        let AuditSubject { principal, name, .. } = &mut self.subject;
+        let texts = [Some(&mut self.target), Some(principal), name.as_mut(), self.server.as_mut(), outcome];
+        texts.into_iter().flatten().fold(0, |sum, text| {
+            if text.len() > limit {
+                text.truncate(text.floor_char_boundary(limit));
+                text.shrink_to_fit();
+            }
+            sum + text.len()
+        })
+    }
 }
 
 /// Who did something.

@@ -22,8 +22,14 @@ const MAX_ARGUMENT_BYTES: usize = 64 * 1024;
 /// Shorter texts are no secrets worth the name, and would be found everywhere.
 const SHORTEST_SECRET: usize = 6;
 
-/// Bytes of a long text that are read beyond those shown.
+/// Bytes of a long argument that are read beyond those shown.
 const WINDOW_BYTES: usize = 4096;
+
+/// The most that is shown of a text that is no argument, in bytes.
+const MAX_TEXT_BYTES: usize = 1024;
+
+/// What is read of such a text. The bytes beyond those shown tell what was begun in them: a secret is not shown in half.
+pub(super) const KEPT_TEXT_BYTES: usize = 4 * MAX_TEXT_BYTES;
 
 /// How often JSON within a JSON string is looked into.
 const MAX_NESTED_TEXTS: usize = 4;
@@ -69,7 +75,7 @@ impl Redactor {
 
     /// The name of something: a principal, a tool, a path.
     pub(super) fn name(&self, text: &str) -> String {
-        shapes::hide_in_name(&self.without_known(text))
+        self.beginning(text, shapes::hide_in_name)
     }
 
     /// What something was done to: a name, or the address of a resource, which may hold a password like any other text.
@@ -79,7 +85,20 @@ impl Redactor {
 
     /// A text that is no argument, such as a reason.
     pub(super) fn text(&self, text: &str) -> String {
-        shapes::hide(&self.without_known(text))
+        self.beginning(text, shapes::hide)
+    }
+
+    /// A text as `hide` leaves it, cut where it is long.
+    fn beginning(&self, text: &str, hide: impl Fn(&str, usize) -> String) -> String {
+        let text = &text[..text.floor_char_boundary(KEPT_TEXT_BYTES)];
+        let clean = self.without_known(text);
+        if text.len() <= MAX_TEXT_BYTES {
+            return hide(&clean, usize::MAX);
+        }
+        // As far from the end as before: half of something known may stand there.
+        let behind = text.len() - MAX_TEXT_BYTES;
+        let hidden = hide(&clean, MAX_TEXT_BYTES.min(clean.len().saturating_sub(behind)));
+        format!("{}... [cut]", &hidden[..hidden.floor_char_boundary(MAX_TEXT_BYTES)])
     }
 
     fn without_known<'a>(&self, text: &'a str) -> Cow<'a, str> {
@@ -140,7 +159,7 @@ impl Redactor {
         let clean = self.without_known(text);
         let window = self.max_chars.saturating_mul(4).saturating_add(WINDOW_BYTES);
         let beginning = &clean[..clean.floor_char_boundary(window)];
-        let hidden = shapes::hide(beginning);
+        let hidden = shapes::hide(beginning, usize::MAX);
         if beginning.len() < clean.len() {
             let end = hidden.char_indices().nth(self.max_chars).map_or(hidden.len(), |(end, _)| end);
             return format!("{}... [{} characters]", &hidden[..end], text.chars().count());

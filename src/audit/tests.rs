@@ -330,3 +330,39 @@ fn arguments_give_way_before_events_do() {
     let lines = lines(folder.path().join("audit/audit.jsonl"));
     assert_eq!(lines[0]["arguments"], "[left out: the log was behind]");
 }
+
+#[tokio::test]
+async fn long_texts_are_cut_before_they_wait_and_counted() {
+    const LONGEST: usize = 5 * KEPT_TEXT_BYTES;
+    let folder = TempDir::new().unwrap();
+    let log = log(&Config::default(), &folder);
+    let long = || "x://key=a,".repeat(100_000);
+    let mut event = AuditEvent { server: Some(long()), ..event(&long()) };
+    event.subject = AuditSubject { principal: long(), name: Some(long()), ..event.subject };
+    let failed = AuditEvent { outcome: AuditOutcome::Failed(long()), ..event.clone() };
+    let denied = AuditEvent { outcome: AuditOutcome::Denied { rule: long(), status: 403 }, ..event };
+    assert_eq!(
+        [failed.clone().cut_texts(KEPT_TEXT_BYTES), denied.clone().cut_texts(KEPT_TEXT_BYTES)],
+        [LONGEST; 2]
+    );
+    // There is room for one with its arguments, if nothing of the texts is forgotten and nothing of them counted twice.
+    let waiting = &log.0.as_ref().unwrap().counts.waiting_bytes;
+    let room = LONGEST + failed.arguments.as_ref().unwrap().len();
+    for (event, missing) in [(failed, 0), (denied, 1)] {
+        let others = MAX_WAITING_BYTES - room + missing;
+        waiting.fetch_add(others, Ordering::Relaxed);
+        log.record(event);
+        assert!(log.flush(LONG).await);
+        assert_eq!(waiting.swap(0, Ordering::Relaxed), others);
+    }
+    let lines = lines(folder.path().join("audit/audit.jsonl"));
+    assert!(lines[0]["arguments"].is_object() && lines[1]["arguments"].is_string(), "{lines:?}");
+    for line in lines {
+        let texts = [&line["target"], &line["principal"], &line["name"]];
+        let outcome = line.get("reason").or(line.get("rule")).unwrap();
+        for text in texts.into_iter().chain([outcome]).map(|text| text.as_str().unwrap()) {
+            assert!(text.starts_with("x://key=") && text.ends_with("... [cut]"), "{text}");
+        }
+        assert!(line.to_string().len() < LONGEST, "{line}");
+    }
+}

@@ -35,6 +35,8 @@ pub(super) enum Queued {
         event: Box<AuditEvent>,
         /// When.
         time: SystemTime,
+        /// How many of the waiting bytes are its own.
+        bytes: usize,
         /// Whether its arguments found no place.
         is_cut: bool,
     },
@@ -89,8 +91,7 @@ impl Writer {
 
     fn take(&mut self, queued: Queued) {
         match queued {
-            Queued::Event { event, time, is_cut } => {
-                let bytes = event.arguments.as_ref().map_or(0, String::len);
+            Queued::Event { event, time, bytes, is_cut } => {
                 self.counts.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
                 line::write(&mut self.buffer, &event, time, is_cut, &self.redactor);
             }

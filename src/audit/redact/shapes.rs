@@ -81,24 +81,29 @@ pub(super) fn is_secret_key(key: &str) -> bool {
         || SECRET_PARTS.iter().any(|part| joined.contains(part))
 }
 
-/// `text` without what looks like a secret in it. Reads it once, from left to right.
-pub(super) fn hide(text: &str) -> String {
-    hide_with(text, named_value)
+/// `text` without what looks like a secret in it. Reads it once, from left to right; of a long text only so much is made
+/// clean as begins within the first `limit` bytes.
+pub(super) fn hide(text: &str, limit: usize) -> String {
+    hide_with(text, limit, named_value)
 }
 
 /// The same for a name such as `key:a1b2`, where what follows the colon is no secret: only keys and tokens themselves.
-pub(super) fn hide_in_name(text: &str) -> String {
-    hide_with(text, |_, _| None)
+pub(super) fn hide_in_name(text: &str, limit: usize) -> String {
+    hide_with(text, limit, |_, _| None)
 }
 
 /// `named` finds the secret that follows a word.
-fn hide_with(text: &str, named: impl for<'a> Fn(&str, &'a str) -> Option<(&'a str, &'a str)>) -> String {
+fn hide_with(
+    text: &str,
+    limit: usize,
+    named: impl for<'a> Fn(&str, &'a str) -> Option<(&'a str, &'a str)>,
+) -> String {
     if text.contains("PRIVATE KEY-----") {
         return HIDDEN.to_owned();
     }
-    let mut clean = String::with_capacity(text.len());
+    let mut clean = String::with_capacity(text.len().min(limit));
     let mut rest = text;
-    while let Some(first) = rest.chars().next() {
+    while let Some(first) = rest.chars().next().filter(|_| text.len() - rest.len() < limit) {
         if !is_word(first) {
             let keep = first.len_utf8();
             if let Some(after) = user_info(rest) {
@@ -137,10 +142,11 @@ fn is_word(c: char) -> bool {
 
 /// A word that is, or holds, a key or a token.
 fn is_secret_shape(word: &str) -> bool {
+    let last_dot = word.rfind('.');
     PREFIXES.iter().any(|(prefix, shortest)| {
         word.match_indices(prefix).any(|(at, _)| {
             let tail = &word[at + prefix.len()..];
-            let is_token = *prefix != "eyJ" || tail.contains('.');
+            let is_token = *prefix != "eyJ" || last_dot.is_some_and(|dot| dot > at);
             // `task-force` holds `sk-`: behind a letter only a long tail counts.
             let begins = !word[..at].ends_with(|c: char| c.is_ascii_alphanumeric());
             tail.len() >= if begins { *shortest } else { LONG } && is_token
@@ -164,13 +170,20 @@ fn named_value<'a>(word: &str, after: &'a str) -> Option<(&'a str, &'a str)> {
         return None;
     }
     // `Authorization: Bearer x`: the scheme is no secret, what follows it is.
-    let first = value.find(char::is_whitespace).unwrap_or(value.len());
-    if SCHEMES.contains(&value[..first].to_ascii_lowercase().as_str()) && first < value.len() {
-        let gap = value[first..].find(|c: char| !c.is_whitespace()).unwrap_or(0);
-        let (between, value) = after.split_at(marks + first + gap);
-        return Some((between, &value[value_end(value, between)..]));
-    }
+    let (between, value) = match after_scheme(value) {
+        Some(value) => (&after[..after.len() - value.len()], value),
+        None => (between, value),
+    };
     Some((between, &value[value_end(value, between)..]))
+}
+
+/// What follows `Bearer ` and the like at the beginning of `value`.
+fn after_scheme(value: &str) -> Option<&str> {
+    let rest = SCHEMES.iter().find_map(|scheme| {
+        let (first, rest) = value.split_at_checked(scheme.len())?;
+        first.eq_ignore_ascii_case(scheme).then_some(rest)
+    })?;
+    rest.starts_with(char::is_whitespace).then(|| rest.trim_start())
 }
 
 /// Where a value ends: at its quotation mark, if it began with one, else at the first blank or separator.

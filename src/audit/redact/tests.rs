@@ -183,3 +183,57 @@ fn other_modes() {
     assert_eq!(of(ArgumentMode::Full).arguments("{\"password\":1}"), Some(json!({"password": 1})));
     assert_eq!(of(ArgumentMode::Full).arguments("{"), Some(json!("{")));
 }
+
+#[test]
+fn what_is_cut_shows_no_half_of_a_secret() {
+    let redactor = redactor(&Config::default());
+    let secrets = [
+        ("known-to-the-gateway", "known-to"),
+        ("wg_0123456789abcdefABCDEF", "0123"),
+        ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl-_x", "eyJhbGci"),
+        ("postgres://ann:hunter2-hunter2@files/x", "hunter2"),
+        ("password = 'correct horse battery'", "correct"),
+        ("-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkq", "MIIEv"),
+    ];
+    // Before it stands what stays as long as it is, what gets shorter, or what gets longer.
+    for before in ["plain text ", "wg_ABCDEFABCDEFABCDEFABCDEF ", "known-to-the-gateway ", "key=a,"] {
+        for (secret, part) in secrets {
+            for end in [MAX_TEXT_BYTES, KEPT_TEXT_BYTES] {
+                for inside in 0..=secret.len() {
+                    let room = end - inside - 1;
+                    let before = format!("{:.<room$}", before.repeat(room / before.len()));
+                    let mut text = format!("{before} {secret} {}", "and so on ".repeat(KEPT_TEXT_BYTES / 10));
+                    // As the queue has it.
+                    text.truncate(KEPT_TEXT_BYTES);
+                    let shown = redactor.text(&text);
+                    let place = format!("{inside} of {secret:?} before {end}, behind {before:?}");
+                    assert!(!shown.replace("known-to-the-gateway", "").contains(part), "{place}: {shown}");
+                    assert!(
+                        shown.len() <= MAX_TEXT_BYTES + 9 && shown.ends_with("... [cut]"),
+                        "{place}: {shown}"
+                    );
+                }
+            }
+        }
+    }
+    let plain = "\u{e4}".repeat(MAX_TEXT_BYTES / 2);
+    assert_eq!(redactor.name(&plain), plain);
+    assert_eq!(redactor.name(&format!("x{plain}y")), format!("x{}... [cut]", &plain[2..]));
+}
+
+/// Looking twice at what follows would take an hour here.
+#[test]
+fn a_text_is_read_once() {
+    let length = 2 * 1024 * 1024;
+    for (part, shown) in [
+        ("key=a,", "key=[redacted],"),
+        ("eyJ", "eyJ"),
+        ("token ", "token "),
+        ("a://b:c", "a://b:c"),
+        ("key: bearer\t", "key: bearer\t[redacted] bearer\t"),
+    ] {
+        let text = part.repeat(length / part.len());
+        let clean = shapes::hide(&text, usize::MAX);
+        assert!(clean.starts_with(shown), "{}", &clean[..100]);
+    }
+}
