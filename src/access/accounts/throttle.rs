@@ -22,16 +22,23 @@ const MAX_DELAY: Duration = Duration::from_secs(60);
 /// Failures this old are forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(60 * 60);
 
-/// Names and addresses that are remembered; beyond it the one that was quiet for longest is forgotten.
+/// Names that are remembered, and as many addresses; beyond it the one that was quiet for longest is forgotten.
 const REMEMBERED: NonZeroUsize = match NonZeroUsize::new(20_000) {
     Some(number) => number,
     None => NonZeroUsize::MIN,
 };
 
+/// The beginning of a name's hash, or an address after its kind.
 type Subject = [u8; 17];
 
 /// Remembers failures.
-pub(super) struct Throttle(Mutex<LruCache<Subject, Failures>>);
+pub(super) struct Throttle(Mutex<Known>);
+
+/// Apart, so that many names from one address forget no address.
+struct Known {
+    names: LruCache<Subject, Failures>,
+    addresses: LruCache<Subject, Failures>,
+}
 
 #[derive(Clone, Copy)]
 struct Failures {
@@ -50,7 +57,7 @@ pub(super) struct Attempt<'a> {
 
 impl Throttle {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(LruCache::new(REMEMBERED)))
+        Self(Mutex::new(Known { names: LruCache::new(REMEMBERED), addresses: LruCache::new(REMEMBERED) }))
     }
 
     /// Begins an attempt, or says how long to wait.
@@ -61,28 +68,29 @@ impl Throttle {
         now: Instant,
     ) -> Result<Attempt<'_>, Duration> {
         let (name, address) = (subject_of_name(name), address.map(subject_of_address));
-        let mut known = self.known();
-        let subjects = [Some((name, FREE_FOR_NAME)), address.map(|address| (address, FREE_FOR_ADDRESS))];
-        let wait = |(subject, _): &(Subject, u32)| {
+        let Known { names, addresses } = &mut *self.known();
+        let address_too = address.map(|address| (addresses, address, FREE_FOR_ADDRESS));
+        let mut counted = [Some((names, name, FREE_FOR_NAME)), address_too];
+        let waits = counted.iter().flatten().map(|(known, subject, _)| {
             known.peek(subject).map_or(Duration::ZERO, |failures| failures.blocked_until - now)
-        };
-        let wait = subjects.iter().flatten().map(wait).max().unwrap_or_default();
+        });
+        let wait = waits.max().unwrap_or_default();
         if !wait.is_zero() {
             return Err(wait);
         }
-        for (subject, free) in subjects.into_iter().flatten() {
-            let before = known.get(&subject).filter(|failures| now - failures.last < FORGET_AFTER);
+        for (known, subject, free) in counted.iter_mut().flatten() {
+            let before = known.get(subject).filter(|failures| now - failures.last < FORGET_AFTER);
             let count = before.map_or(0, |failures| failures.count).saturating_add(1);
-            let delay = match count.checked_sub(free) {
+            let delay = match count.checked_sub(*free) {
                 None => Duration::ZERO,
                 Some(beyond) => MAX_DELAY.min(Duration::from_secs(1) * 2u32.saturating_pow(beyond.min(16))),
             };
-            known.put(subject, Failures { count, last: now, blocked_until: now + delay });
+            known.put(*subject, Failures { count, last: now, blocked_until: now + delay });
         }
         Ok(Attempt { throttle: self, name, address })
     }
 
-    fn known(&self) -> MutexGuard<'_, LruCache<Subject, Failures>> {
+    fn known(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -91,22 +99,32 @@ impl Attempt<'_> {
     /// It was the right password: the name begins anew. The address only gets this attempt back, or a user of the gateway
     /// could guess the passwords of others for as long as it likes.
     pub(super) fn succeeded(self) {
-        self.throttle.known().pop(&self.name);
-        self.give_back(self.address);
+        let known = &mut *self.throttle.known();
+        known.names.pop(&self.name);
+        self.give_back_address(known);
     }
 
     /// Nothing was found out.
     pub(super) fn undecided(self) {
-        self.give_back(Some(self.name));
-        self.give_back(self.address);
+        let known = &mut *self.throttle.known();
+        give_back(&mut known.names, &self.name);
+        self.give_back_address(known);
     }
 
-    fn give_back(&self, subject: Option<Subject>) {
-        let mut known = self.throttle.known();
-        if let Some(failures) = subject.and_then(|subject| known.peek_mut(&subject)) {
-            failures.count = failures.count.saturating_sub(1);
-            failures.blocked_until = failures.last;
+    fn give_back_address(&self, known: &mut Known) {
+        if let Some(address) = &self.address {
+            give_back(&mut known.addresses, address);
         }
+    }
+}
+
+/// One attempt less. Who has no others is forgotten: attempts that came to nothing must not push out failures.
+fn give_back(known: &mut LruCache<Subject, Failures>, subject: &Subject) {
+    let Some(failures) = known.peek_mut(subject) else { return };
+    failures.count = failures.count.saturating_sub(1);
+    failures.blocked_until = failures.last;
+    if failures.count == 0 {
+        known.pop(subject);
     }
 }
 
@@ -182,8 +200,31 @@ mod tests {
     fn memory_is_bounded() {
         let (throttle, now) = (Throttle::new(), Instant::now());
         for number in 0..(REMEMBERED.get() + 10) {
-            throttle.begin(&number.to_string(), None, now).unwrap().undecided();
+            let address = IpAddr::from(u32::try_from(number).unwrap().to_be_bytes());
+            let _failed = throttle.begin(&number.to_string(), Some(address), now).unwrap();
         }
-        assert_eq!(throttle.known().len(), REMEMBERED.get());
+        let known = throttle.known();
+        assert_eq!((known.names.len(), known.addresses.len()), (REMEMBERED.get(), REMEMBERED.get()));
+    }
+
+    #[test]
+    fn attempts_that_find_no_place_and_names_make_nobody_forget() {
+        let (throttle, now) = (Throttle::new(), Instant::now());
+        let begin = |name: &str, address: &str| throttle.begin(name, Some(address.parse().unwrap()), now);
+        for _ in 0..=FREE_FOR_NAME {
+            let _failed = begin("victim", "192.0.2.1");
+        }
+        for number in 0..(REMEMBERED.get() + 10) {
+            begin(&number.to_string(), "192.0.2.2").unwrap().undecided();
+        }
+        assert!(begin("victim", "192.0.2.3").is_err());
+        assert_eq!(throttle.known().names.len(), 1);
+        for number in 0..=FREE_FOR_ADDRESS {
+            let _failed = begin(&format!("other {number}"), "192.0.2.4");
+        }
+        for number in 0..(REMEMBERED.get() + 10) {
+            let _failed = throttle.begin(&number.to_string(), None, now);
+        }
+        assert!(begin("new", "192.0.2.4").is_err());
     }
 }
