@@ -47,7 +47,7 @@ pub(super) async fn access_token(
     Credentials { username, password }: Credentials,
 ) -> Result<Response, ApiError> {
     let result = app.login(&username, password, visitor.peer).await;
-    tell(&app, visitor, &username, result.as_ref().map(|login| login.user.id)).await;
+    tell(&app, visitor, username, result.as_ref().map(|login| login.user.id)).await;
     let login = result.map_err(|error| told(error, ApiError::login_refused))?;
     let mut response = json_response(&json!({
         "access_token": login.token.expose(),
@@ -69,23 +69,13 @@ pub(super) fn told(error: LoginError, refused: impl FnOnce(String) -> ApiError) 
     }
 }
 
-/// Writes a login down. A name that nobody has is not: it may be a password in the wrong field.
-async fn tell(app: &App, visitor: Visitor, username: &str, result: Result<i64, &LoginError>) {
+/// Writes a login down. A name that nobody has is not: it may be a password in the wrong field. The answer does not wait for
+/// the search of the name.
+async fn tell(app: &App, visitor: Visitor, username: String, result: Result<i64, &LoginError>) {
     if !app.audit().is_on() {
         return;
     }
-    let user = match (result, app.accounts()) {
-        (Ok(id), _) => Some(id),
-        (Err(_), Ok(accounts)) => accounts.user_named(username).await.ok().map(|user| user.id),
-        (Err(_), Err(_)) => None,
-    };
-    let known = user.map(|id| format!("user:{id}"));
-    let principal = result.ok().and(known.clone()).unwrap_or_else(|| "anonymous".to_owned());
-    let name = known.is_some().then(|| username.to_owned());
-    let subject = AuditSubject { principal, name, peer: visitor.peer, trace_id: visitor.trace_id };
-    let target = known.unwrap_or_else(|| "unknown user".to_owned());
-    let mut event = AuditEvent::new(subject, visitor.request_id, "rest", "login", target);
-    event.outcome = match result {
+    let outcome = match result {
         Ok(_) => AuditOutcome::Success,
         Err(LoginError::Refused) => AuditOutcome::Denied { rule: "password".to_owned(), status: 401 },
         Err(LoginError::TooManyAttempts(_)) => {
@@ -94,7 +84,22 @@ async fn tell(app: &App, visitor: Visitor, username: &str, result: Result<i64, &
         Err(LoginError::Busy(_)) => AuditOutcome::Denied { rule: "login_places".to_owned(), status: 503 },
         Err(LoginError::Store(_)) => AuditOutcome::Failed("the database failed".to_owned()),
     };
-    app.audit().record(event);
+    let (log, searched) = (app.audit().clone(), username.clone());
+    let write = move |user: Option<i64>| {
+        let known = user.map(|id| format!("user:{id}"));
+        let is_in = outcome == AuditOutcome::Success;
+        let principal = known.clone().filter(|_| is_in).unwrap_or_else(|| "anonymous".to_owned());
+        let name = known.is_some().then_some(username);
+        let subject = AuditSubject { principal, name, peer: visitor.peer, trace_id: visitor.trace_id };
+        let target = known.unwrap_or_else(|| "unknown user".to_owned());
+        let event = AuditEvent::new(subject, visitor.request_id, "rest", "login", target);
+        log.record(AuditEvent { outcome, ..event });
+    };
+    match (result, app.accounts()) {
+        (Ok(id), _) => write(Some(id)),
+        (Err(_), Ok(accounts)) => accounts.tell_whose_name(&searched, write).await,
+        (Err(_), Err(_)) => write(None),
+    }
 }
 
 /// A name and a password. No `Debug` shows the password.

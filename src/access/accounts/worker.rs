@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use super::error::AccountError;
 
@@ -17,7 +17,7 @@ const QUEUE: usize = 128;
 /// The longest a caller waits for its job.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
 
-type Job<T> = Box<dyn FnOnce(&mut T) + Send>;
+pub(super) type Job<T> = Box<dyn FnOnce(&mut T) + Send>;
 
 /// A thread with its `T`, and the way to it.
 pub(super) struct Worker<T> {
@@ -50,15 +50,20 @@ impl<T: Send + 'static> Worker<T> {
                 drop(answer.send(work(state)));
             }
         });
-        let deadline = tokio::time::Instant::now() + LIMIT;
-        let queue = self.queue.as_ref().ok_or_else(ended)?;
-        match timeout_at(deadline, queue.send(job)).await {
-            Ok(sent) => sent.map_err(|_| ended())?,
-            Err(_) => return Err(too_slow("its queue was full")),
-        }
+        let deadline = Instant::now() + LIMIT;
+        self.place(deadline).await?.send(job);
         match timeout_at(deadline, answered).await {
             Ok(result) => result.map_err(|_| ended())?,
             Err(_) => Err(too_slow("it did not answer")),
+        }
+    }
+
+    /// Waits for a place in the queue, for work that nobody waits for.
+    pub(super) async fn place(&self, deadline: Instant) -> Result<mpsc::Permit<'_, Job<T>>, AccountError> {
+        let queue = self.queue.as_ref().ok_or_else(ended)?;
+        match timeout_at(deadline, queue.reserve()).await {
+            Ok(place) => place.map_err(|_| ended()),
+            Err(_) => Err(too_slow("its queue was full")),
         }
     }
 }
