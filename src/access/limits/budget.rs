@@ -20,14 +20,15 @@ pub(super) struct Spent {
 }
 
 impl Spent {
-    /// Adds what was spent at `unix_s`.
+    /// Adds what was spent at `unix_s`. A clock that went back begins no sum anew: what is spent by it counts for the latest
+    /// day and month there were.
     pub(super) fn add(&mut self, tokens: u64, unix_s: u64) {
         let day = unix_s / DAY_S;
         let month = month_of(day);
-        if self.day != day {
+        if self.day < day {
             (self.day, self.day_tokens) = (day, 0);
         }
-        if self.month != month {
+        if self.month < month {
             (self.month, self.month_tokens) = (month, 0);
         }
         for sum in [&mut self.day_tokens, &mut self.month_tokens, &mut self.ever_tokens] {
@@ -59,12 +60,12 @@ impl Spent {
         Self { day, day_tokens, month, month_tokens, ever_tokens }
     }
 
-    /// What was spent in the period that `unix_s` lies in.
+    /// What was spent in the period that `unix_s` lies in, or in the latest one, where that is later.
     pub(super) fn within(&self, period: BudgetPeriod, unix_s: u64) -> u64 {
         let day = unix_s / DAY_S;
         match period {
-            BudgetPeriod::Day if self.day == day => self.day_tokens,
-            BudgetPeriod::Month if self.month == month_of(day) => self.month_tokens,
+            BudgetPeriod::Day if self.day >= day => self.day_tokens,
+            BudgetPeriod::Month if self.month >= month_of(day) => self.month_tokens,
             BudgetPeriod::Day | BudgetPeriod::Month => 0,
             BudgetPeriod::Ever => self.ever_tokens,
         }
@@ -164,5 +165,24 @@ mod tests {
         assert_eq!(all(&spent, JANUARY + 3_600 + DAY_S), [0, 0, 15]);
         spent.add(u64::MAX, JANUARY + 3_600 + DAY_S);
         assert_eq!(all(&spent, JANUARY + 3_600 + DAY_S), [u64::MAX; 3]);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_gives_nothing_back() {
+        let mut spent = Spent::default();
+        let all = |spent: &Spent, at| {
+            [BudgetPeriod::Day, BudgetPeriod::Month, BudgetPeriod::Ever]
+                .map(|period| spent.within(period, at))
+        };
+        spent.add(10, JANUARY);
+        let before = spent;
+        // As a machine without a clock of its own starts.
+        assert_eq!(all(&spent, 5), [10, 10, 10]);
+        spent.add(5, 5);
+        assert_eq!(all(&spent, 5), [15, 15, 15]);
+        assert_eq!(all(&spent, JANUARY), [15, 15, 15]);
+        assert_eq!(all(&before.plus(&spent.since(&before)), JANUARY), [15, 15, 15]);
+        spent.add(1, JANUARY + 3_600);
+        assert_eq!(all(&spent, JANUARY + 3_600), [1, 16, 16]);
     }
 }
