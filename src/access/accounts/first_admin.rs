@@ -29,7 +29,7 @@ impl Accounts {
     ///
     /// `password` is the value of `WITGATE_ADMIN_PASSWORD`: the user `admin` gets it, also where it had another one.
     /// Without it, and without any admin, `admin` gets a generated one, which `announce` is to show to the operator. It
-    /// exists nowhere else.
+    /// exists nowhere else, so it is shown before it is valid: after a crash in between, the next start makes another one.
     pub fn prepare_admin(
         &self,
         password: Option<Secret>,
@@ -44,7 +44,10 @@ impl Accounts {
                 None => accounts.generate_admin(announce).await,
             };
             if let Err(error) = done {
-                tracing::error!(%error, "the first admin could not be prepared: {error}");
+                tracing::error!(
+                    %error,
+                    "the first admin could not be prepared, and a password that was shown may not be valid: {error}"
+                );
             }
             settled.send_replace(true);
         }))
@@ -75,7 +78,7 @@ impl Accounts {
             }
             None => {
                 let hash = self.0.passwords.hash(password).await?;
-                return self.insert_admin(hash).await.map(|_made| ());
+                return self.insert_admin(hash, || ()).await;
             }
         };
         if user.role != Role::Admin || user.is_disabled {
@@ -99,25 +102,29 @@ impl Accounts {
         Ok(())
     }
 
-    async fn generate_admin(&self, announce: impl FnOnce(&Secret)) -> Result<(), AccountError> {
+    async fn generate_admin(
+        &self,
+        announce: impl FnOnce(&Secret) + Send + 'static,
+    ) -> Result<(), AccountError> {
         if self.read(|sql| users::has_admin(sql, None)).await? {
             return Ok(());
         }
         let password = random_secret(GENERATED_LENGTH);
         let password = Secret::new(password.ok_or_else(|| AccountError::Store("no randomness".to_owned()))?);
         let hash = self.0.passwords.hash(password.clone()).await?;
-        if self.insert_admin(hash).await? {
-            announce(&password);
-        }
-        Ok(())
+        self.insert_admin(hash, move || announce(&password)).await
     }
 
-    /// Makes the first admin, unless another process was faster.
-    async fn insert_admin(&self, hash: String) -> Result<bool, AccountError> {
+    /// Makes the first admin, unless another process was faster; `announce` comes right before the commit.
+    async fn insert_admin(
+        &self,
+        hash: String,
+        announce: impl FnOnce() + Send + 'static,
+    ) -> Result<(), AccountError> {
         let now_ms = self.now_ms();
         let insert = move |sql: &rusqlite::Connection| {
             if users::has_admin(sql, None)? {
-                return Ok(false);
+                return Ok(());
             }
             match users::id_of(sql, FIRST_ADMIN)? {
                 None => {
@@ -132,8 +139,33 @@ impl Accounts {
                     users::set_password(sql, id, &hash)?;
                 }
             }
-            Ok(true)
+            announce();
+            Ok(())
         };
         self.write(insert).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_generated_password_is_shown_before_it_is_valid() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users.db");
+        let accounts = Accounts::open(&path).await.unwrap();
+        let found = Arc::new(Mutex::new(None));
+        let (seen, file) = (Arc::clone(&found), path.clone());
+        // What somebody finds who starts after a crash at this moment.
+        let announce = move |_: &Secret| {
+            let other = rusqlite::Connection::open(&file).unwrap();
+            *seen.lock().unwrap() = Some(users::has_admin(&other, None).unwrap());
+        };
+        accounts.prepare_admin(None, announce).await.unwrap();
+        assert_eq!(*found.lock().unwrap(), Some(false));
+        assert!(accounts.read(|sql| users::has_admin(sql, None)).await.unwrap());
     }
 }
