@@ -170,7 +170,7 @@ fn cut_off(schema: &Map<String, Value>) -> Value {
 }
 
 /// The schema a reference within the same document points to: `#`, `#/a/json/pointer` or `#anchor`.
-pub(super) fn find<'a>(root: &'a Value, reference: &str) -> Option<&'a Value> {
+fn find<'a>(root: &'a Value, reference: &str) -> Option<&'a Value> {
     let fragment = percent_decode(reference.strip_prefix('#')?)?;
     if fragment.is_empty() || fragment.starts_with('/') {
         return root.pointer(&fragment);

@@ -1,9 +1,11 @@
 //! Checks arguments and structured results against a tool's JSON Schema, and says what is wrong and where.
 //!
 //! Promises: nothing is fetched for a schema (no remote or file references), patterns run in linear time or with a
-//! bounded number of steps, and every message names the path of the value at fault. Source: JSON Schema 2020-12 (the
-//! default of MCP) and the older drafts a schema may name in `$schema`.
+//! bounded number of steps, a schema that could hold a thread is refused before use, and every message names the path
+//! of the value at fault, unless finding it would be too much work. Source: JSON Schema 2020-12 (the default of MCP)
+//! and the older drafts a schema may name in `$schema`.
 
+mod references;
 mod weight;
 
 use std::fmt::Write as _;
@@ -14,6 +16,7 @@ use jsonschema::error::ValidationErrorKind;
 use jsonschema::{Draft, PatternOptions, ValidationError, ValidationOptions, Validator};
 use serde_json::{Map, Value};
 
+use self::weight::Weight;
 use crate::domain::{ToolError, ToolErrorKind};
 
 /// Errors told at once: enough for a model to mend its call in one go.
@@ -32,12 +35,10 @@ const PATTERN_BYTES: usize = 4 * 1024 * 1024;
 /// Steps a pattern with look-around or back-references may take on one value before it counts as not matching.
 const PATTERN_STEPS: usize = 20_000;
 
-/// The most checks a schema may make of one value: far more than schemas that people or programs write.
-const MAX_CHECKS: usize = 20_000;
-
 /// A compiled schema.
 pub(super) struct Schema {
     validator: Validator,
+    weight: Weight,
 }
 
 /// What is wrong with a value.
@@ -59,11 +60,7 @@ impl Schema {
         if bytes > max_bytes {
             return Err(format!("it has {bytes} bytes, more than {max_bytes} (tools.max_schema_bytes)"));
         }
-        if weight::weight(schema) > MAX_CHECKS {
-            return Err(format!(
-                "its references and alternatives multiply to more than {MAX_CHECKS} checks of one value"
-            ));
-        }
+        let weight = weigh(schema)?;
         let linear = PatternOptions::regex().size_limit(PATTERN_BYTES).dfa_size_limit(PATTERN_BYTES);
         let bounded = PatternOptions::fancy_regex()
             .backtrack_limit(PATTERN_STEPS)
@@ -71,13 +68,20 @@ impl Schema {
             .dfa_size_limit(PATTERN_BYTES);
         build(schema, |options| options.with_pattern_options(linear))
             .or_else(|_| build(schema, |options| options.with_pattern_options(bounded)))
-            .map(|validator| Self { validator })
+            .map(|validator| Self { validator, weight })
     }
 
     /// What is wrong with `value`, if anything; paths begin with `root`.
     pub(super) fn violations(&self, value: &Value, root: &str) -> Option<Violations> {
-        let mut errors = self.validator.iter_errors(value).peekable();
-        errors.peek()?;
+        if self.validator.is_valid(value) {
+            return None;
+        }
+        // The validator collects what is wrong with every alternative of every part before it tells the first error.
+        if !self.weight.is_light_on(value) {
+            let masked = format!("{root}: too large or too deeply nested to say what is wrong with it");
+            return Some(Violations { message: masked.clone(), masked });
+        }
+        let errors = self.validator.iter_errors(value);
         let mut found = Violations { message: String::new(), masked: String::new() };
         for (at, error) in errors.enumerate() {
             let separator = if at == 0 { "" } else { "; " };
@@ -143,20 +147,29 @@ fn build(
     schema: &Value,
     configure: impl FnOnce(ValidationOptions<'static>) -> ValidationOptions<'static>,
 ) -> Result<Validator, String> {
-    let mut options = configure(jsonschema::options()).offline();
-    // A server may name a dialect of its own; what it says is then read as the default dialect of MCP.
-    if Draft::default().detect(schema) == Draft::Unknown {
-        options = options.with_draft(Draft::Draft202012);
+    let options = configure(jsonschema::options()).offline().with_draft(draft_of(schema));
+    caught(|| options.build(schema))?.map_err(|error| {
+        let place = error.instance_path().as_str();
+        format!("at `#{place}`: {}", cut(&error.to_string(), MAX_MESSAGE_BYTES))
+    })
+}
+
+fn weigh(schema: &Value) -> Result<Weight, String> {
+    let weight = caught(|| weight::weigh(schema, draft_of(schema)))?;
+    weight.map_err(|reason| cut(&reason, MAX_MESSAGE_BYTES).to_owned())
+}
+
+/// A server may name a dialect of its own; what it says is then read as the default dialect of MCP.
+fn draft_of(schema: &Value) -> Draft {
+    match Draft::default().detect(schema) {
+        Draft::Unknown => Draft::Draft202012,
+        draft => draft,
     }
-    // The schema comes from outside, and a defect of the compiler must not take the gateway's tools down.
-    match catch_unwind(AssertUnwindSafe(|| options.build(schema))) {
-        Ok(Ok(validator)) => Ok(validator),
-        Ok(Err(error)) => {
-            let place = error.instance_path().as_str();
-            Err(format!("at `#{place}`: {}", cut(&error.to_string(), MAX_MESSAGE_BYTES)))
-        }
-        Err(_) => Err("the schema compiler failed on it".to_owned()),
-    }
+}
+
+/// The schema comes from outside, and a defect of the compiler must not take the gateway's tools down.
+fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| "the schema compiler failed on it".to_owned())
 }
 
 fn describe(error: &ValidationError<'_>) -> String {
