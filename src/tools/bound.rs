@@ -75,18 +75,18 @@ fn block_bytes(block: &ContentBlock) -> usize {
 fn shorten(block: ContentBlock, left: usize) -> (ContentBlock, usize) {
     match block {
         ContentBlock::Text { text } => (cut_text(&text, left), left),
-        ContentBlock::Image { data, mime_type } => (left_out("an image", &mime_type, data.len()), 0),
-        ContentBlock::Audio { data, mime_type } => (left_out("a sound", &mime_type, data.len()), 0),
+        ContentBlock::Image { data, mime_type } => left_out("an image", &mime_type, data.len(), left),
+        ContentBlock::Audio { data, mime_type } => left_out("a sound", &mime_type, data.len(), left),
         ContentBlock::Resource { resource } => match resource.get("text").and_then(Value::as_str) {
             Some(text) => (cut_text(text, left), left),
             None => {
                 let field = |name: &str| resource.get(name).and_then(Value::as_str).unwrap_or("unnamed");
                 let label = cut(field("uri"), 200);
-                (left_out(&format!("the resource {label}"), field("mimeType"), json_bytes(&resource)), 0)
+                left_out(&format!("the resource {label}"), field("mimeType"), json_bytes(&resource), left)
             }
         },
         ContentBlock::ResourceLink { uri, .. } => {
-            (left_out(&format!("a link to {}", cut(&uri, 200)), "link", uri.len()), 0)
+            left_out(&format!("a link to {}", cut(&uri, 200)), "link", uri.len(), left)
         }
     }
 }
@@ -101,8 +101,11 @@ fn cut_text(text: &str, left: usize) -> ContentBlock {
     ))
 }
 
-fn left_out(what: &str, kind: &str, bytes: usize) -> ContentBlock {
-    note(&format!("{what} ({}, {bytes} bytes) was left out", cut(kind, 100)))
+/// A note takes its place like anything else, so that countless parts do not become countless notes.
+fn left_out(what: &str, kind: &str, bytes: usize, left: usize) -> (ContentBlock, usize) {
+    let note = note(&format!("{what} ({}, {bytes} bytes) was left out", cut(kind, 100)));
+    let used = block_bytes(&note).min(left);
+    (note, used)
 }
 
 fn note(what: &str) -> ContentBlock {
@@ -169,6 +172,24 @@ mod tests {
         let result = bounded(ToolResult { content, ..ToolResult::default() }, 320);
         assert_eq!(result.content.len(), 11);
         assert!(text(&result.content[10]).contains("99990 more parts"));
+    }
+
+    #[test]
+    fn countless_parts_that_do_not_fit_end_in_one_note() {
+        let image = ContentBlock::Image { data: "A".repeat(20_000), mime_type: "image/png".into() };
+        let link = ContentBlock::ResourceLink {
+            uri: "u".repeat(20_000),
+            name: String::new(),
+            description: None,
+            mime_type: None,
+        };
+        let resource = ContentBlock::Resource { resource: json!({"uri": "x", "blob": "A".repeat(20_000)}) };
+        for part in [image, link, resource] {
+            let result = bounded(ToolResult { content: vec![part; 1000], ..ToolResult::default() }, 10_000);
+            assert!(result_bytes(&result) < 11_000, "{}", result_bytes(&result));
+            let last = text(result.content.last().unwrap());
+            assert!(last.contains(&format!("{} more parts", 1001 - result.content.len())), "{last}");
+        }
     }
 
     #[test]
