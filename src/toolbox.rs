@@ -109,13 +109,26 @@ impl Toolbox {
         name: &str,
         via: &'static str,
     ) -> Result<Arc<RegisteredTool>, AccessError> {
+        self.admitted(scope, self.snapshot().find(name), name, via)
+    }
+
+    /// As [`Self::wanted`], where `tool` is what the caller means by `name`.
+    ///
+    /// # Errors
+    /// As [`Self::wanted`].
+    pub fn admitted(
+        &self,
+        scope: &AccessScope,
+        tool: Option<&Arc<RegisteredTool>>,
+        name: &str,
+        via: &'static str,
+    ) -> Result<Arc<RegisteredTool>, AccessError> {
         let refused = |tool: &str, why: &str| {
             let principal = scope.principal().id.as_str();
             let shown = tool.get(..tool.floor_char_boundary(MAX_LOGGED_NAME)).unwrap_or_default();
             warn!(tool = shown, principal, request_id = %scope.request_id(), "tool call refused: {why}");
         };
-        let snapshot = self.snapshot();
-        let Some(tool) = snapshot.find(name) else {
+        let Some(tool) = tool else {
             refused(name, "there is no such tool");
             return Err(AccessError::ToolNotAllowed(name.to_owned()));
         };

@@ -16,7 +16,7 @@ mod settings;
 pub mod wasm;
 
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 
 use std::sync::Arc;
 use std::time::Duration;

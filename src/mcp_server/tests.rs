@@ -9,12 +9,14 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::view::View;
 use super::{Config, McpResponse, McpServer, Parts};
 use crate::access::AccessScope;
 use crate::audit::AuditLog;
 use crate::domain::{Principal, PrincipalKind, RequestId};
 use crate::toolbox::Toolbox;
-use crate::tools::ToolRegistry;
+use crate::tools::fake::{FakeSource, FakeTool};
+use crate::tools::{ToolRegistry, ToolSource};
 
 fn server(config: &Config) -> McpServer {
     let registry = Arc::new(ToolRegistry::new(crate::tools::Config::default(), Vec::new()));
@@ -124,4 +126,20 @@ async fn servers_that_are_down_are_there() {
     let server = server(&Config::default());
     assert!(server.shows(&scope("a"), "files"));
     assert!(!server.shows(&scope("a"), "others"));
+}
+
+#[tokio::test]
+async fn a_servers_endpoint_calls_its_own_tools_whatever_others_are_called() {
+    let sources: Vec<Arc<dyn ToolSource>> = vec![
+        FakeSource::new("a", vec![FakeTool::named("b__c")]),
+        FakeSource::new("a__b", vec![FakeTool::named("c")]),
+    ];
+    let registry = Arc::new(ToolRegistry::new(crate::tools::Config::default(), sources));
+    for (server, name) in [("a", "b__c"), ("a__b", "c")] {
+        let toolbox = Toolbox::new(Arc::clone(&registry), AuditLog::none());
+        let view = View { toolbox, server: Some(server.into()) };
+        let tool = view.wanted(&scope("ann"), name).unwrap();
+        assert_eq!((tool.definition.server.as_deref(), tool.original_name()), (Some(server), name));
+        assert!(view.wanted(&scope("ann"), "other").is_err());
+    }
 }

@@ -35,8 +35,7 @@ impl View {
         }
         let snapshot = self.toolbox.snapshot();
         let tool = snapshot.tools().iter().find(|tool| self.shows(tool) && self.name_of(tool) == name);
-        let Some(tool) = tool else { return Err(AccessError::ToolNotAllowed(name.to_owned())) };
-        self.toolbox.wanted(scope, &tool.qualified_name, VIA)
+        self.toolbox.admitted(scope, tool, name, VIA)
     }
 
     /// The tool called `name` here, if `scope` may see it.

@@ -30,7 +30,8 @@ pub(super) struct Namer {
 pub(super) struct ToolNames {
     /// The name callers are given.
     pub(super) canonical: String,
-    /// Other names that find the tool: `server__tool`, as written by the server and as brought to the allowed form.
+    /// Other names that find the tool: `server__tool` as brought to the allowed form, which no other tool has, and as
+    /// written by the server.
     pub(super) aliases: [String; 2],
     /// The name its server has for it, where that is not in the allowed form and leads to no other tool.
     pub(super) own: Option<String>,
@@ -48,6 +49,8 @@ struct KnownTool {
     raw: String,
     /// The tool's name in the allowed form, unlike every other tool's of this server.
     local: String,
+    /// `server__tool` in the allowed form, unlike every name of every other tool.
+    qualified: Option<String>,
     canonical: Option<String>,
 }
 
@@ -73,17 +76,28 @@ impl Namer {
         for (server, names) in self.servers.iter_mut().zip(offered) {
             server.learn(names);
             if !settled {
-                server.tools.iter_mut().for_each(|tool| tool.canonical = None);
+                server.tools.iter_mut().for_each(|tool| (tool.qualified, tool.canonical) = (None, None));
             }
         }
-        let known = self.servers.iter().flat_map(|server| &server.tools);
-        let mut taken: HashSet<String> = known.filter_map(|tool| tool.canonical.clone()).collect();
+        let known = || self.servers.iter().flat_map(|server| &server.tools);
+        let given = known().flat_map(|tool| tool.canonical.iter().chain(&tool.qualified));
+        let mut taken: HashSet<String> = given.cloned().collect();
+        for server in &mut self.servers {
+            for at in 0..server.tools.len() {
+                let tool = &server.tools[at];
+                if tool.qualified.is_none() {
+                    let name = unique(&fit(&server.qualified(&tool.local)), &server.identity(tool), &taken);
+                    taken.insert(name.clone());
+                    server.tools[at].qualified = Some(name);
+                }
+            }
+        }
         for at in 0..self.servers.len() {
             for tool in 0..self.servers[at].tools.len() {
                 if self.servers[at].tools[tool].canonical.is_none() {
-                    let name = self.choose(&self.servers[at], &self.servers[at].tools[tool], &taken);
-                    taken.insert(name.clone());
-                    self.servers[at].tools[tool].canonical = Some(name);
+                    let name = self.choose(&self.servers[at].tools[tool], &taken);
+                    taken.extend(name.clone());
+                    self.servers[at].tools[tool].canonical = name;
                 }
             }
         }
@@ -97,7 +111,7 @@ impl Namer {
         let own = !raw.is_empty() && fit(raw) != raw && self.owner_of(raw) == Some(at);
         Some(ToolNames {
             canonical: tool.canonical.clone()?,
-            aliases: [fit(&server.qualified(&tool.local)), written],
+            aliases: [tool.qualified.clone()?, written],
             own: own.then(|| raw.to_owned()),
         })
     }
@@ -116,22 +130,27 @@ impl Namer {
         if self.servers.iter().any(poses) { None } else { self.servers.iter().position(keeps_name) }
     }
 
-    fn choose(&self, server: &ServerNames, tool: &KnownTool, taken: &HashSet<String>) -> String {
+    /// The tool's plain name where that is free, else the one with its server's.
+    fn choose(&self, tool: &KnownTool, taken: &HashSet<String>) -> Option<String> {
         // A tool that is itself called `server__tool` would stand in the way of that server's tool of that name.
         let poses = self.servers.iter().any(|other| {
             tool.local.strip_prefix(other.prefix.as_str()).is_some_and(|rest| rest.starts_with(SEPARATOR))
         });
         if !poses && !taken.contains(&tool.local) {
-            return tool.local.clone();
+            return Some(tool.local.clone());
         }
-        let identity = [server.server.as_str(), "\0", &tool.raw].concat();
-        unique(&fit(&server.qualified(&tool.local)), &identity, taken)
+        tool.qualified.clone()
     }
 }
 
 impl ServerNames {
     fn qualified(&self, local: &str) -> String {
         [self.prefix.as_str(), SEPARATOR, local].concat()
+    }
+
+    /// What hashes tell `tool` from all others by.
+    fn identity(&self, tool: &KnownTool) -> String {
+        [self.server.as_str(), "\0", &tool.raw].concat()
     }
 
     fn learn(&mut self, offered: &[&str]) {
@@ -152,7 +171,7 @@ impl ServerNames {
             let local = unique(&fit(raw), raw, &locals);
             locals.insert(local.clone());
             self.by_raw.insert(raw.to_owned(), self.tools.len());
-            self.tools.push(KnownTool { raw: raw.to_owned(), local, canonical: None });
+            self.tools.push(KnownTool { raw: raw.to_owned(), local, qualified: None, canonical: None });
         }
     }
 }

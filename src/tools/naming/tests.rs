@@ -94,6 +94,22 @@ fn a_tool_cannot_pose_as_another_servers_tool() {
 }
 
 #[test]
+fn a_qualified_name_is_one_tools_alone() {
+    let mut namer = Namer::new(["a", "a__b", "x"]);
+    let full = |namer: &Namer, server, raw| namer.names(server, raw).unwrap().aliases[0].clone();
+    namer.assign(&[vec!["b__c"], vec!["c"], vec!["new__t"]], true);
+    assert_eq!(full(&namer, 0, "b__c"), "a__b__c");
+    let other = full(&namer, 1, "c");
+    assert!(other.starts_with("a__b__c_") && other.len() == 16, "{other}");
+    // A server that comes later cannot be called what another one's tool is called already.
+    assert_eq!(canonical(&namer, 2, "new__t"), "new__t");
+    namer.add("new");
+    namer.assign(&[vec![], vec!["c"], vec!["new__t"], vec!["t"]], true);
+    assert!(full(&namer, 3, "t").starts_with("new__t_"), "{}", full(&namer, 3, "t"));
+    assert_eq!(full(&namer, 1, "c"), other, "it stays, though the other server is down");
+}
+
+#[test]
 fn servers_whose_names_look_alike_stay_apart() {
     let mut namer = Namer::new(["s", "my.srv", "my_srv", "my srv"]);
     namer.assign(&[vec!["t"], vec!["t"], vec!["t"], vec!["t"]], true);
@@ -143,12 +159,19 @@ fn names_hold_through_any_history() {
                 .map(|_| if random.u8(..4) == 0 { vec![] } else { random.choose_multiple(pool, 6) })
                 .collect();
             namer.assign(&offered, settled);
-            let mut seen = HashSet::new();
+            let mut seen = HashMap::new();
             for (server, names) in offered.iter().enumerate() {
                 for raw in names {
-                    let name = canonical(&namer, server, raw);
-                    assert!(is_allowed(&name), "{name:?}");
-                    assert!(seen.insert(name.clone()), "seed {seed}: {name} twice");
+                    let names = namer.names(server, raw).unwrap();
+                    let name = names.canonical;
+                    for name in [&name, &names.aliases[0]] {
+                        assert!(is_allowed(name), "{name:?}");
+                        let owner = seen.insert(name.clone(), (server, *raw));
+                        assert!(
+                            owner.is_none_or(|owner| owner == (server, *raw)),
+                            "seed {seed}: {name} twice"
+                        );
+                    }
                     if settled {
                         let first = settled_names.entry((server, raw)).or_insert_with(|| name.clone());
                         assert_eq!(*first, name, "seed {seed}: renamed");

@@ -275,9 +275,10 @@ fn distinct(tools: Vec<Arc<dyn Tool>>, server: &str) -> Vec<Arc<dyn Tool>> {
 fn index(names: &[(ToolNames, usize)]) -> HashMap<String, usize> {
     let mut by_name: HashMap<String, usize> =
         names.iter().map(|(names, at)| (names.canonical.clone(), *at)).collect();
-    let aliases = names.iter().flat_map(|(names, at)| names.aliases.iter().map(move |alias| (alias, at)));
+    let qualified = names.iter().map(|(names, at)| (&names.aliases[0], at));
+    let written = names.iter().map(|(names, at)| (&names.aliases[1], at));
     let own = names.iter().flat_map(|(names, at)| names.own.iter().map(move |own| (own, at)));
-    for (alias, at) in aliases.chain(own) {
+    for (alias, at) in qualified.chain(written).chain(own) {
         by_name.entry(alias.clone()).or_insert(*at);
     }
     by_name
