@@ -81,6 +81,12 @@ impl RegisteredTool {
         &self.tool.definition().name
     }
 
+    /// The schema of its structured results, where it is one that they can be checked against.
+    #[must_use]
+    pub fn checked_output_schema(&self) -> Option<&Value> {
+        self.schemas.output.as_ref().and(self.definition.output_schema.as_ref())
+    }
+
     /// How its calls ended so far.
     #[must_use]
     pub fn stats(&self) -> &CallStats {

@@ -100,7 +100,7 @@ pub(super) fn complete(document: &mut Value) {
 /// Adds to the operation at `path` the errors and the credentials.
 pub(super) fn add_to(operation: &mut Value, path: &str) {
     let place = place(path);
-    operation["security"] = credentials(place);
+    operation["security"] = credentials(place, path);
     for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
         plain(&mut parameter["schema"]);
     }
@@ -178,13 +178,14 @@ fn place(path: &str) -> Place {
 }
 
 /// One of these is enough; the empty one means that none is.
-fn credentials(place: Place) -> Value {
+fn credentials(place: Place, path: &str) -> Value {
     let (bearer, header, query, none) =
         (json!({"bearer": []}), json!({"apiKey": []}), json!({"apiKeyInQuery": []}), json!({}));
     match place {
         Place::Open | Place::Login => json!([]),
         Place::Chat | Place::OpenAi | Place::Asking => json!([none, bearer, header]),
         Place::Api => json!([bearer, header, query]),
+        Place::Mcp if path.starts_with("/api/v1/") => json!([bearer, header, query]),
         Place::Mcp | Place::Guarded => json!([bearer, header]),
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn with_tools(mut document: Value, tools: &[Arc<RegisteredTool>]) -> 
         let path = format!("/api/v1/tools/{name}");
         let schemas = [
             (format!("{name}.arguments"), Some(&tool.definition.input_schema)),
-            (format!("{name}.structuredContent"), tool.definition.output_schema.as_ref()),
+            (format!("{name}.structuredContent"), tool.checked_output_schema()),
         ];
         let mut operation = operation(tool, id);
         add_to(&mut operation, &path);
@@ -50,7 +50,7 @@ fn operation(tool: &RegisteredTool, id: &str) -> Value {
     let summary: String =
         if summary.is_empty() { name.clone() } else { summary.chars().take(MAX_SUMMARY).collect() };
     let mut answer = json!({"$ref": "#/components/schemas/CallAnswer"});
-    if definition.output_schema.is_some() {
+    if tool.checked_output_schema().is_some() {
         let structured = json!({"$ref": format!("#/components/schemas/{name}.structuredContent")});
         answer =
             json!({"allOf": [answer, {"type": "object", "properties": {"structuredContent": structured}}]});

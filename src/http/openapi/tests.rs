@@ -1,11 +1,16 @@
 //! The document itself: it has every route and no other, it is whole, and tools are in it as they are.
 
 use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::STATIC;
 use super::embed::components;
+use super::schemas_of_tools::with_tools;
+use crate::domain::ToolDefinition;
+use crate::tools::fake::{FakeSource, FakeTool};
+use crate::tools::{Config, Tool, ToolRegistry};
 
 /// The routes in the source of the router, as `METHOD path`.
 fn routes() -> BTreeSet<String> {
@@ -58,6 +63,30 @@ fn operations_are_whole() {
     }
     assert_eq!(STATIC["openapi"], "3.1.0");
     assert_eq!(STATIC["servers"], json!([{"url": "/"}]));
+}
+
+#[test]
+fn a_key_may_stand_in_the_query_where_it_is_taken() {
+    for (place, operation) in operations(&STATIC) {
+        let is_listed = operation["security"].as_array().unwrap().contains(&json!({"apiKeyInQuery": []}));
+        let is_taken = place.contains(" /api/v1/") && !place.contains("/login");
+        assert_eq!(is_listed, is_taken, "{place}");
+    }
+}
+
+#[tokio::test]
+async fn a_schema_that_does_not_compile_stays_out_of_the_document() {
+    let tool = |name: &str, output: Value| -> Arc<dyn Tool> {
+        FakeTool::new(ToolDefinition { output_schema: Some(output), ..FakeTool::definition(name) }, vec![])
+    };
+    let tools: Vec<Arc<dyn Tool>> =
+        vec![tool("broken", json!({"type": "strnig"})), tool("whole", json!({"type": "object"}))];
+    let registry = ToolRegistry::new(Config::default(), vec![FakeSource::new("srv", tools)]);
+    let document = with_tools(STATIC.clone(), registry.snapshot().tools());
+    let schemas = &document["components"]["schemas"];
+    assert!(schemas.get("broken.arguments").is_some() && schemas.get("whole.structuredContent").is_some());
+    assert!(schemas.get("broken.structuredContent").is_none());
+    assert!(!document["paths"]["/api/v1/tools/broken"].to_string().contains("structuredContent"));
 }
 
 #[test]
