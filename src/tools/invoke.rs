@@ -5,23 +5,28 @@
 //! at debug level only.
 
 use std::fmt;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
 use super::Tool;
 use super::bound::{bound, result_bytes};
 use super::call_stats::{CallOutcome, CallStats};
-use super::schema::{Schema, cut, parse_arguments};
+use super::schema::{Schema, Violations, cut, parse_arguments};
 use crate::domain::{ToolContext, ToolDefinition, ToolError, ToolErrorKind, ToolResult};
 
 /// The longest pause between two tries.
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
+
+/// From how many bytes of JSON on a value is large, for checking it against a schema.
+const LARGE_BYTES: usize = 64 * 1024;
 
 /// How much of an error is logged, in bytes. Of arguments and results only the size is: they may hold secrets, and the
 /// audit log has the arguments without them.
@@ -51,6 +56,35 @@ pub(super) struct Schemas {
     pub(super) input: Schema,
     /// `None` where the server gives none, or one that does not compile.
     pub(super) output: Option<Schema>,
+}
+
+impl Schemas {
+    /// What `find` finds of `value`, whose size is `bytes`; gives the value back. A large one is looked at where no
+    /// request waits for its turn.
+    async fn examine(
+        self: &Arc<Self>,
+        value: Value,
+        bytes: usize,
+        find: fn(&Self, &Value) -> Option<Violations>,
+    ) -> (Value, Option<Violations>) {
+        if bytes < LARGE_BYTES {
+            let found = find(self, &value);
+            return (value, found);
+        }
+        let schemas = Arc::clone(self);
+        let work = spawn_blocking(move || {
+            let found = find(&schemas, &value);
+            (value, found)
+        });
+        match work.await.map_err(JoinError::try_into_panic) {
+            Ok(done) => done,
+            Err(Ok(panic)) => resume_unwind(panic),
+            Err(Err(_)) => {
+                let message = "not checked: the gateway is stopping".to_owned();
+                (Value::Null, Some(Violations { masked: message.clone(), message }))
+            }
+        }
+    }
 }
 
 /// The limits of one tool's calls, overrides applied.
@@ -107,7 +141,7 @@ impl RegisteredTool {
             argument_bytes = arguments_json.len(),
             "tool call begins"
         );
-        let arguments = match self.check(arguments_json) {
+        let arguments = match self.check(arguments_json).await {
             Ok(arguments) => arguments,
             Err(Refusal { error, cause }) => {
                 log.failed(&error, &cause);
@@ -115,7 +149,7 @@ impl RegisteredTool {
             }
         };
         match self.run(arguments, context).await {
-            Ok(result) => Ok(self.finish(result, &mut log)),
+            Ok(result) => Ok(self.finish(result, &mut log).await),
             Err(error) => {
                 log.failed(&error, &error.message);
                 Err(error)
@@ -132,11 +166,13 @@ impl RegisteredTool {
         Ok(Value::Object(arguments).to_string())
     }
 
-    fn check(&self, arguments_json: &str) -> Result<Map<String, Value>, Refusal> {
+    async fn check(&self, arguments_json: &str) -> Result<Map<String, Value>, Refusal> {
         let arguments = parse_arguments(arguments_json, self.limits.max_argument_bytes)
             .map_err(|error| Refusal { cause: error.message.clone(), error })?;
-        let arguments = Value::Object(arguments);
-        if let Some(violations) = self.schemas.input.violations(&arguments, "arguments") {
+        let find = |schemas: &Schemas, value: &Value| schemas.input.violations(value, "arguments");
+        let (arguments, violations) =
+            self.schemas.examine(Value::Object(arguments), arguments_json.len(), find).await;
+        if let Some(violations) = violations {
             let message = format!(
                 "the arguments do not fit the schema of tool `{}`: {}",
                 self.definition.name, violations.message
@@ -236,21 +272,27 @@ impl RegisteredTool {
         doubled.mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 
-    fn finish(&self, result: ToolResult, log: &mut CallLog<'_>) -> ToolResult {
+    async fn finish(&self, mut result: ToolResult, log: &mut CallLog<'_>) -> ToolResult {
         let bytes = result_bytes(&result);
         if !result.is_error && bytes <= self.limits.max_result_bytes {
-            self.check_output(&result);
+            self.check_output(&mut result, bytes).await;
         }
         log.finished(&result, bytes);
         bound(result, bytes, self.limits.max_result_bytes)
     }
 
     /// A result that breaks the server's own promise is still the best there is, so it is only logged.
-    fn check_output(&self, result: &ToolResult) {
-        let (Some(schema), Some(structured)) = (&self.schemas.output, &result.structured_content) else {
+    async fn check_output(&self, result: &mut ToolResult, bytes: usize) {
+        if self.schemas.output.is_none() {
             return;
+        }
+        let Some(structured) = result.structured_content.take() else { return };
+        let find = |schemas: &Schemas, value: &Value| {
+            schemas.output.as_ref().and_then(|schema| schema.violations(value, "structuredContent"))
         };
-        if let Some(violations) = schema.violations(structured, "structuredContent") {
+        let (structured, violations) = self.schemas.examine(structured, bytes, find).await;
+        result.structured_content = Some(structured);
+        if let Some(violations) = violations {
             warn!(
                 tool = %self.definition.name,
                 server = self.server(),

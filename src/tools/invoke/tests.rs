@@ -51,7 +51,11 @@ async fn arguments_reach_the_tool_and_wrong_ones_do_not() {
         assert_eq!(error.kind, ToolErrorKind::InvalidArguments);
         assert!(error.message.contains(words), "{}", error.message);
     }
-    assert_eq!(fake.counts().0, 1);
+    let large = format!(r#"{{"n": 1, "text": "{}"}}"#, "x".repeat(LARGE_BYTES));
+    assert!(tool.invoke(&large, &context()).await.unwrap().to_text().len() > LARGE_BYTES / 2);
+    let error = tool.invoke(&large.replace("1", "\"x\""), &context()).await.unwrap_err();
+    assert!(error.message.contains("arguments/n"), "{}", error.message);
+    assert_eq!(fake.counts().0, 2);
 }
 
 #[tokio::test(start_paused = true)]
