@@ -235,7 +235,9 @@ impl PermittedCall<'_> {
         match &outcome {
             Ok(result) => {
                 let ended = if result.is_error { AuditOutcome::ToolError } else { AuditOutcome::Success };
-                self.record.ended(ended, Some(result_bytes(result)));
+                // Counting means writing structured content down once more.
+                let bytes = self.record.is_read().then(|| result_bytes(result));
+                self.record.ended(ended, bytes);
             }
             Err(error) => self.record.failed(error),
         }

@@ -7,30 +7,23 @@ use rmcp::model::{
     LoggingMessageNotificationParam, ProgressNotification, ProgressNotificationParam, ProgressToken,
     Resource, ResourceContents, ServerNotification, Tool, ToolAnnotations as McpAnnotations,
 };
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
-use crate::domain::{ContentBlock, ToolAnnotations, ToolDefinition, ToolProgress, ToolResult};
+use crate::domain::{ContentBlock, ToolAnnotations, ToolProgress, ToolResult};
+use crate::tools::RegisteredTool;
 
 /// A tool under `name`.
-pub(super) fn tool(name: &str, definition: &ToolDefinition) -> Tool {
-    let mut tool = Tool::new_with_raw(
+pub(super) fn tool(name: &str, tool: &RegisteredTool) -> Tool {
+    let definition = &tool.definition;
+    let mut shown = Tool::new_with_raw(
         name.to_owned(),
         (!definition.description.is_empty()).then(|| definition.description.clone().into()),
-        Arc::new(object(&definition.input_schema)),
+        Arc::clone(&tool.input_object),
     );
-    tool.title = definition.title.clone();
-    tool.output_schema = definition.output_schema.as_ref().map(|schema| Arc::new(object(schema)));
-    tool.annotations = (!definition.annotations.is_empty()).then(|| annotations(&definition.annotations));
-    tool
-}
-
-/// A schema as the protocol wants it: an object that says `"type": "object"`.
-fn object(schema: &Value) -> Map<String, Value> {
-    let mut schema = schema.as_object().cloned().unwrap_or_default();
-    if !schema.contains_key("type") {
-        schema.insert("type".to_owned(), json!("object"));
-    }
-    schema
+    shown.title = definition.title.clone();
+    shown.output_schema = tool.output_object.clone();
+    shown.annotations = (!definition.annotations.is_empty()).then(|| annotations(&definition.annotations));
+    shown
 }
 
 fn annotations(hints: &ToolAnnotations) -> McpAnnotations {

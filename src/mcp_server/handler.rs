@@ -133,7 +133,7 @@ impl ServerHandler for Handler {
         let tools = self.view().tools(&scope);
         let page = page::of(tools.iter().map(|tool| self.view().name_of(tool)), cursor(request).as_deref())?;
         let listed = tools[page.range].iter();
-        let listed = listed.map(|tool| convert::tool(self.view().name_of(tool), &tool.definition)).collect();
+        let listed = listed.map(|tool| convert::tool(self.view().name_of(tool), tool)).collect();
         let mut result = ListToolsResult::with_all_items(listed);
         result.next_cursor = page.next;
         Ok(result)
@@ -161,7 +161,7 @@ impl ServerHandler for Handler {
 
     /// For checking what a header says of an argument.
     fn get_tool(&self, name: &str) -> Option<Tool> {
-        self.view().find(&self.setup.scope, name).map(|tool| convert::tool(name, &tool.definition))
+        self.view().find(&self.setup.scope, name).map(|tool| convert::tool(name, &tool))
     }
 
     async fn list_resources(

@@ -38,6 +38,11 @@ impl<'a> Record<'a> {
         self.via
     }
 
+    /// Whether anybody reads what it says.
+    pub(super) fn is_read(&self) -> bool {
+        self.toolbox.audit.is_on()
+    }
+
     /// Access has refused, and has written that down itself.
     pub(super) fn is_refused(&mut self) {
         self.is_done = true;

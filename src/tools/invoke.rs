@@ -42,6 +42,10 @@ pub struct RegisteredTool {
     pub definition_json: Bytes,
     /// SHA-256 of [`Self::definition_json`]: equal for tools that look the same.
     pub definition_digest: [u8; 32],
+    /// The input schema as MCP has it: an object that says `"type": "object"`. Lists share it.
+    pub input_object: Arc<Map<String, Value>>,
+    /// The output schema in the same form.
+    pub output_object: Option<Arc<Map<String, Value>>>,
     /// `server__tool`, which finds the tool whatever else there is.
     pub qualified_name: String,
     pub(super) tool: Arc<dyn Tool>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -228,6 +228,8 @@ impl Builder {
         Some(Arc::new(RegisteredTool {
             definition_digest: Sha256::digest(&definition_json).into(),
             definition_json,
+            input_object: Arc::new(object(&definition.input_schema)),
+            output_object: definition.output_schema.as_ref().map(|schema| Arc::new(object(schema))),
             function_json: function_json(&definition, self.config.max_description_chars),
             definition,
             qualified_name: names.aliases[0].clone(),
@@ -282,6 +284,12 @@ fn index(names: &[(ToolNames, usize)]) -> HashMap<String, usize> {
         by_name.entry(alias.clone()).or_insert(*at);
     }
     by_name
+}
+
+fn object(schema: &Value) -> Map<String, Value> {
+    let mut schema = schema.as_object().cloned().unwrap_or_default();
+    schema.entry("type").or_insert_with(|| Value::from("object"));
+    schema
 }
 
 fn is_same_tool(one: &Arc<dyn Tool>, other: &Arc<dyn Tool>) -> bool {
