@@ -8,7 +8,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use futures_util::future::join_all;
+use futures_util::StreamExt;
+use futures_util::future::{join, join_all};
+use futures_util::stream::FuturesOrdered;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
@@ -89,6 +91,7 @@ impl Contexts {
     /// A refusal, or why there is no answer; `NotFound` where no server that may be seen has the resource.
     pub async fn read(&self, scope: &AccessScope, uri: &str, site: CallSite) -> Result<Value, CallError> {
         let arguments = json!({ "uri": uri }).to_string();
+        let mut failed = None;
         for (source, knows) in self.sources_of(scope, uri).await {
             let what = ("resource_read", uri, Some(source.name()));
             let record = Record::new(&self.toolbox, scope, what, &arguments, site.via);
@@ -99,12 +102,15 @@ impl Contexts {
             match answer {
                 Ok(answer) => return Ok(answer),
                 // Whoever lists it has the last word; of the others, one may have it without listing it.
-                Err(error) if knows || !is_not_found(&error) => return Err(error),
-                Err(_) => {}
+                Err(error) if knows || !may_be_elsewhere(&error) => return Err(error),
+                Err(error) if is_not_found(&error) => {}
+                Err(error) => failed = Some(error),
             }
         }
-        let message = format!("there is no resource `{uri}`");
-        Err(ToolError::new(ToolErrorKind::NotFound, message).into())
+        Err(failed.unwrap_or_else(|| {
+            let message = format!("there is no resource `{uri}`");
+            ToolError::new(ToolErrorKind::NotFound, message).into()
+        }))
     }
 
     /// The prompt called `name`: `{"messages": [...]}`. Dropping the future cancels.
@@ -253,16 +259,24 @@ impl Contexts {
         prompts
     }
 
-    /// The servers that may have the resource at `uri`, and whether they list it: those that do come first.
+    /// The servers that may have the resource at `uri`, and whether they list it: the first that does, or else all. Nobody
+    /// waits for the lists of servers that come after it.
     async fn sources_of(&self, scope: &AccessScope, uri: &str) -> Vec<(Arc<dyn ContextSource>, bool)> {
         let sources = self.visible(scope, READ_RESOURCE, |can| can.resources);
         if let [only] = sources.as_slice() {
             return vec![(Arc::clone(only), true)];
         }
-        let known = join_all(sources.iter().map(|source| knows(source.as_ref(), uri))).await;
-        let mut all: Vec<_> = sources.into_iter().zip(known).collect();
-        all.sort_by_key(|(_, knows)| !knows);
-        all
+        let mut known: FuturesOrdered<_> = sources
+            .iter()
+            .map(|source| async move { knows(source.as_ref(), uri).await.then_some(source) })
+            .collect();
+        while let Some(answer) = known.next().await {
+            if let Some(source) = answer {
+                return vec![(Arc::clone(source), true)];
+            }
+        }
+        drop(known);
+        sources.into_iter().map(|source| (source, false)).collect()
     }
 
     fn sources(&self) -> impl Iterator<Item = &Arc<dyn ContextSource>> {
@@ -301,9 +315,21 @@ fn context(scope: &AccessScope, site: &CallSite) -> ToolContext {
     }
 }
 
-fn is_not_found(error: &CallError) -> bool {
+/// Whether it is worth asking the next server.
+fn may_be_elsewhere(error: &CallError) -> bool {
     match error {
         CallError::Tool(error) => error.kind != ToolErrorKind::Timeout,
+        CallError::Access(_) => is_not_found(error),
+    }
+}
+
+/// Whether the resource is not there, or must look so. Since version 2026-07-28 servers answer what they do not know with the
+/// code of wrong arguments.
+fn is_not_found(error: &CallError) -> bool {
+    match error {
+        CallError::Tool(error) => {
+            matches!(error.kind, ToolErrorKind::NotFound | ToolErrorKind::InvalidArguments)
+        }
         CallError::Access(refusal) => matches!(refusal, AccessError::ToolNotAllowed(_)),
     }
 }
@@ -340,16 +366,14 @@ fn renamed(mut entry: Value, name: String) -> Value {
 /// Whether `source` lists the resource at `uri`, or a template that it fits (or is).
 async fn knows(source: &dyn ContextSource, uri: &str) -> bool {
     let has = |list: Arc<[Value]>| list.iter().any(|entry| entry["uri"] == uri);
-    if source.resources().await.is_ok_and(has) {
-        return true;
-    }
     let fits = |list: Arc<[Value]>| {
         list.iter().any(|entry| {
             let template = entry["uriTemplate"].as_str().unwrap_or_default();
             template == uri || fits_template(template, uri)
         })
     };
-    source.resource_templates().await.is_ok_and(fits)
+    let (resources, templates) = join(source.resources(), source.resource_templates()).await;
+    resources.is_ok_and(has) || templates.is_ok_and(fits)
 }
 
 /// Whether `uri` has the fixed parts of `template` (RFC 6570), in order.
@@ -369,27 +393,4 @@ fn fits_template(template: &str, uri: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn templates_are_told_apart_by_their_fixed_parts() {
-        for (template, uri) in [
-            ("test://template/{id}/data", "test://template/123/data"),
-            ("file:///{+path}", "file:///a/b"),
-            ("db://{table}/{row}", "db://a/b"),
-            ("memo://all", "memo://all"),
-        ] {
-            assert!(fits_template(template, uri), "{template} {uri}");
-        }
-        for (template, uri) in [
-            ("test://template/{id}/data", "test://template/123"),
-            ("db://{table}/{row}", "db://a"),
-            ("memo://all", "memo://all/more"),
-            ("{anything}", "x://y"),
-            ("", "x://y"),
-        ] {
-            assert!(!fits_template(template, uri), "{template} {uri}");
-        }
-    }
-}
+mod tests;
