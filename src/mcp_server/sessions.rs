@@ -93,35 +93,44 @@ impl Sessions {
         }
     }
 
-    /// The session that gives way where a new one of `account` has no place otherwise.
+    /// Gives the session `id` of `owner` a place; the answer is the session that gives way, where there is no other.
     ///
     /// Whoever has the most gives way first, idle sessions before others, and of these the one that was not used for the
     /// longest time. Nobody takes the place of somebody who has less, and one that is in use is taken from those only who
     /// have more all the same: so nobody can hold all places, or push the others out.
-    fn crowded_out(&self, account: &str) -> Result<Option<SessionId>, SessionsError> {
-        let entries = self.entries();
-        if entries.len() < self.most {
-            return Ok(None);
+    fn place(&self, id: &SessionId, owner: &Owner) -> Result<Option<SessionId>, SessionsError> {
+        // Found and taken under one lock, or requests at the same time would find the same place.
+        let mut entries = self.entries();
+        let crowded_out =
+            if entries.len() < self.most { None } else { Some(crowded_out(&entries, &owner.account)?) };
+        if let Some(id) = &crowded_out {
+            entries.remove(id);
         }
-        let mut counts: HashMap<&str, usize> = HashMap::new();
-        for entry in entries.values() {
-            *counts.entry(&entry.owner.account).or_default() += 1;
-        }
-        let count = |account: &str| counts.get(account).copied().unwrap_or(0);
-        let own = count(account);
-        let gives_way = entries.iter().filter(|(_, entry)| {
-            let theirs = count(&entry.owner.account);
-            if entry.streams == 0 { theirs >= own } else { theirs > own + 1 }
-        });
-        let first = gives_way.max_by_key(|(_, entry)| {
-            (count(&entry.owner.account), entry.streams == 0, Reverse(entry.last_used))
-        });
-        first.map(|(id, _)| Some(Arc::clone(id))).ok_or(SessionsError::Full)
+        let entry = Entry { owner: owner.clone(), last_used: Instant::now(), streams: 0 };
+        entries.insert(Arc::clone(id), entry);
+        Ok(crowded_out)
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<SessionId, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The session that gives way to a new one of `account`, where all places are taken.
+fn crowded_out(entries: &HashMap<SessionId, Entry>, account: &str) -> Result<SessionId, SessionsError> {
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    for entry in entries.values() {
+        *counts.entry(&entry.owner.account).or_default() += 1;
+    }
+    let count = |account: &str| counts.get(account).copied().unwrap_or(0);
+    let own = count(account);
+    let gives_way = entries.iter().filter(|(_, entry)| {
+        let theirs = count(&entry.owner.account);
+        if entry.streams == 0 { theirs >= own } else { theirs > own + 1 }
+    });
+    let first = gives_way
+        .max_by_key(|(_, entry)| (count(&entry.owner.account), entry.streams == 0, Reverse(entry.last_used)));
+    first.map(|(id, _)| Arc::clone(id)).ok_or(SessionsError::Full)
 }
 
 /// Why there is no session.
@@ -169,15 +178,20 @@ impl SessionManager for SessionsOf {
     type Transport = WorkerTransport<LocalSessionWorker>;
 
     async fn create_session(&self) -> Result<(SessionId, Self::Transport), SessionsError> {
-        let crowded_out = self.sessions.crowded_out(&self.owner.account);
-        let crowded_out = crowded_out.inspect_err(|_full| self.is_full.store(true, Ordering::Relaxed))?;
-        if let Some(session) = crowded_out {
-            tracing::debug!("a session of an MCP client ends: there are as many as there may be");
-            self.sessions.end(&session).await;
-        }
         let (id, transport) = self.sessions.transports.create_session().await?;
-        let entry = Entry { owner: self.owner.clone(), last_used: Instant::now(), streams: 0 };
-        self.sessions.entries().insert(Arc::clone(&id), entry);
+        match self.sessions.place(&id, &self.owner) {
+            Ok(None) => {}
+            Ok(Some(crowded_out)) => {
+                tracing::debug!("a session of an MCP client ends: there are as many as there may be");
+                self.sessions.end(&crowded_out).await;
+            }
+            Err(full) => {
+                self.is_full.store(true, Ordering::Relaxed);
+                drop(transport);
+                self.sessions.end(&id).await;
+                return Err(full);
+            }
+        }
         Ok((id, transport))
     }
 

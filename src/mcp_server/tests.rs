@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -102,6 +103,24 @@ async fn there_are_only_so_many_sessions() {
     assert_eq!(open(&server, "a").await, Err(503));
     drop(streams);
     open(&server, "a").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_opened_at_the_same_time_share_the_places() {
+    let server = Arc::new(server(&Config { max_sessions: 2, ..Config::default() }));
+    let opened = (0..32).map(|_| {
+        let server = server.clone();
+        tokio::spawn(async move { open(&server, "a").await })
+    });
+    let mut left = 0;
+    for session in join_all(opened).await {
+        // One that gave way before it was initialized has no answer.
+        if let Ok(session) = session.unwrap() {
+            left += usize::from(list(&server, "a", &session).await == 200);
+        }
+    }
+    assert!(left <= 2, "{left} sessions");
+    server.stop();
 }
 
 #[test]
