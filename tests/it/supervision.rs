@@ -221,6 +221,31 @@ async fn a_server_without_initialize_is_opened_with_discover() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_becomes_an_older_one_is_found_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let old = folder.path().join("old");
+    let ends_of = |server: &str, method: &str| {
+        server.replacen(
+            "  case $line in\n",
+            &format!("  case $line in\n    *'\"method\":\"{method}\"'*) exit 1 ;;\n"),
+            1,
+        )
+    };
+    // Many older servers end when they are asked something they do not know.
+    let (before, after) = (ends_of(MODERN_SERVER, "tools/call"), ends_of(SERVER, "server/discover"));
+    let script = format!("if [ -e '{}' ]; then {after} else {before} fi", old.display());
+    let servers =
+        McpServers::start(vec![shell("sh", &script)], McpConfig { restart_min_ms: 20, ..settings() });
+    assert!(servers.settled(LONG).await);
+    assert_eq!(status(&servers, "sh").protocol_version.as_deref(), Some("2026-07-28"));
+    File::create(&old).expect("written");
+    let ask = tool(&servers, "sh", "ask").expect("listed");
+    call(&ask).await.expect_err("the server ends of it");
+    eventually("it is opened as an older one", || tool(&servers, "sh", "pid").is_some()).await;
+    servers.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn dead_and_silent_servers_disturb_nobody_and_say_what_is_wrong() {
     let mut unset = shell("unset", SERVER);
     unset.problem = Some("servers_config.json:3: the variable TOKEN is not set".to_owned());

@@ -78,7 +78,13 @@ impl End {
 /// One start of the server and its life, with the other opening where the server refuses the first.
 async fn attempt(server: &Arc<Server>, opening: &mut Opening, stop: &CancellationToken) -> End {
     let first = match connect_and_serve(server, *opening, stop).await {
-        Outcome::Ended(end) => return end,
+        Outcome::Ended(end) => {
+            // Another version of the server may have taken its place, which knows `initialize` only.
+            if matches!(end, End::Failed { .. }) {
+                *opening = Opening::default();
+            }
+            return end;
+        }
         Outcome::Refused(reason) => reason,
     };
     tracing::debug!(
