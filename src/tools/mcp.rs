@@ -10,6 +10,8 @@ mod client;
 mod command;
 mod content;
 mod context;
+#[cfg(test)]
+mod fake;
 #[cfg(unix)]
 pub mod guard;
 mod health;

@@ -47,6 +47,8 @@ struct Fake {
     elsewhere: Mutex<Option<String>>,
     /// The answer to a session that is not known, where it is not a 404: an error without an id, and a 400.
     refusal: Mutex<Option<&'static str>>,
+    /// A tool that only a later version of it has.
+    added: Mutex<Option<&'static str>>,
 }
 
 impl Fake {
@@ -85,10 +87,11 @@ impl Fake {
                 "protocolVersion": "2025-03-26", "capabilities": {"tools": {}},
                 "serverInfo": {"name": "fake", "version": "1"},
             }),
-            "tools/list" => json!({"tools": [
-                {"name": "echo", "inputSchema": {"type": "object"}},
-                {"name": "hang", "inputSchema": {"type": "object"}},
-            ]}),
+            "tools/list" => {
+                let names = ["echo", "hang"].into_iter().chain(*self.added.lock().unwrap());
+                let tool = |name: &str| json!({"name": name, "inputSchema": {"type": "object"}});
+                json!({"tools": names.map(tool).collect::<Vec<_>>()})
+            }
             "tools/call" if message["params"]["name"] == "echo" => json!({
                 "content": [{"type": "text", "text": message["params"]["arguments"]["text"]}],
             }),
@@ -251,9 +254,11 @@ async fn an_expired_session_is_opened_anew_and_the_call_made_once() {
     let servers = http_at(address);
     assert!(servers.settled(LONG).await);
     let echo = tool(&servers, "echo").expect("listed");
+    *fake.added.lock().unwrap() = Some("another");
     *fake.session.lock().unwrap() += 1;
     assert_eq!(call(&echo, "still here").await.expect("answers").to_text(), "still here");
     assert_eq!(fake.times("initialize"), 2);
+    eventually("the tools of the new version are seen", || tool(&servers, "another").is_some()).await;
     assert_eq!(servers.states()[0].state, ServerState::Ready);
     servers.shutdown().await;
 }

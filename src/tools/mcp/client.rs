@@ -24,7 +24,7 @@ use rmcp::service::{
 };
 use rmcp::transport::Transport;
 use rmcp::{ClientHandler, ServiceError};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::content;
 use super::lists::Kind;
@@ -41,6 +41,10 @@ const MAX_TOLD_BYTES: usize = 2 * 1024;
 
 /// Pause between a server's notice of change and the new list, in which further notices join it.
 const RELIST_PAUSE: Duration = Duration::from_millis(50);
+
+/// Pause before tools that could not be listed again are asked for once more; it doubles up to the longest.
+const RELIST_RETRY: Duration = Duration::from_secs(1);
+const MAX_RELIST_RETRY: Duration = Duration::from_secs(60);
 
 /// Pause before a lost subscription is made anew.
 pub(super) const RESUBSCRIBE_PAUSE: Duration = Duration::from_secs(5);
@@ -66,16 +70,25 @@ impl Opening {
     }
 }
 
+/// What is said of a connection as a whole.
+#[derive(Default)]
+pub(super) struct Signals {
+    /// The server says that its tools changed.
+    pub(super) tools_changed: Notify,
+    /// How often the transport opened a session; more than once where one expired.
+    pub(super) sessions: watch::Sender<u64>,
+}
+
 /// What the gateway answers to messages a server sends on its own.
 pub(super) struct Handler {
     server: Arc<Server>,
     notices: Arc<Notices>,
-    tools_changed: Arc<Notify>,
+    signals: Arc<Signals>,
 }
 
 impl Handler {
     pub(super) fn new(server: Arc<Server>) -> Self {
-        Self { notices: Notices::new(server.name()), server, tools_changed: Arc::new(Notify::new()) }
+        Self { notices: Notices::new(server.name()), server, signals: Arc::default() }
     }
 
     /// The requests under way on this connection, and who listens to them.
@@ -83,9 +96,9 @@ impl Handler {
         self.notices.clone()
     }
 
-    /// Fires when the server says that its tools changed.
-    pub(super) fn tools_changed(&self) -> Arc<Notify> {
-        self.tools_changed.clone()
+    /// What is said of this connection.
+    pub(super) fn signals(&self) -> Arc<Signals> {
+        self.signals.clone()
     }
 }
 
@@ -100,7 +113,7 @@ impl ClientHandler for Handler {
     }
 
     async fn on_tool_list_changed(&self, _context: NotificationContext<RoleClient>) {
-        self.tools_changed.notify_one();
+        self.signals.tools_changed.notify_one();
     }
 
     async fn on_resource_list_changed(&self, _context: NotificationContext<RoleClient>) {
@@ -206,24 +219,48 @@ pub(super) async fn list_tools(
     Ok(tools)
 }
 
-/// Lists the tools again whenever the server says that they changed; never ends.
+/// Lists the tools again whenever the server says that they changed, as often as it takes; never ends.
 pub(super) async fn follow_changes(server: &Arc<Server>, live: &Live) {
     let limit = Duration::from_millis(server.settings.handshake_timeout_ms);
+    let mut retry: Option<Duration> = None;
     loop {
-        live.tools_changed.notified().await;
-        tokio::time::sleep(RELIST_PAUSE).await;
+        tokio::select! {
+            () = live.signals.tools_changed.notified() => tokio::time::sleep(RELIST_PAUSE).await,
+            () = tokio::time::sleep(retry.unwrap_or_default()), if retry.is_some() => {}
+        }
         match list_tools(server.name(), &live.peer, limit).await {
             Ok(tools) => {
-                tracing::info!(server = server.name(), tools = tools.len(), "the server changed its tools");
-                server.relisted(tools);
+                retry = None;
+                let count = tools.len();
+                if server.relisted(tools) {
+                    tracing::info!(server = server.name(), tools = count, "the server changed its tools");
+                }
             }
             Err(error) => {
-                let reason = sentence(&error);
-                tracing::warn!(server = server.name(), reason, "the changed tools could not be listed");
+                let pause = retry.map_or(RELIST_RETRY, |pause| (pause * 2).min(MAX_RELIST_RETRY));
+                retry = Some(pause);
+                let reason = format!("{} (next try in {} s)", sentence(&error), pause.as_secs());
+                tracing::warn!(server = server.name(), "the changed tools could not be listed: {reason}");
                 live.suspect.notify_one();
             }
         }
     }
+}
+
+/// Asks for everything again when an expired session was opened anew, for it may be another server; never ends.
+pub(super) async fn follow_renewals(server: &Server, live: &Live) {
+    let mut sessions = live.sessions.clone();
+    while sessions.changed().await.is_ok() {
+        tracing::info!(server = server.name(), "its session expired and was opened anew");
+        live.signals.tools_changed.notify_one();
+        if live.offers.resources {
+            server.relist(Kind::Resources);
+        }
+        if live.offers.prompts {
+            server.relist(Kind::Prompts);
+        }
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Subscribes to changes of its lists where the protocol version asks for it (2026-07-28); never ends.
@@ -236,7 +273,7 @@ pub(super) async fn subscribe(server: &Server, live: &Live) {
     }
     let changed = |tools: bool, resources: bool, prompts: bool| {
         if tools {
-            live.tools_changed.notify_one();
+            live.signals.tools_changed.notify_one();
         }
         if resources {
             server.relist(Kind::Resources);
@@ -252,6 +289,10 @@ pub(super) async fn subscribe(server: &Server, live: &Live) {
     loop {
         match live.peer.listen(filter.clone()).await {
             Ok(mut subscription) => {
+                // What changed since a list was asked for, and before this, nobody told. A list nobody wanted yet is not old.
+                let is_kept = |kind| live.lists.is_kept(kind);
+                let resources = resources && (is_kept(Kind::Resources) || is_kept(Kind::Templates));
+                changed(tools, resources, prompts && is_kept(Kind::Prompts));
                 while let Ok(Some(told)) = subscription.next().await {
                     match told {
                         ServerNotification::ToolListChangedNotification(_) => changed(true, false, false),
@@ -266,11 +307,10 @@ pub(super) async fn subscribe(server: &Server, live: &Live) {
                 tracing::debug!(server = server.name(), reason, "no subscription to changes of the lists");
                 return std::future::pending().await;
             }
-            Err(_) => {}
+            // Changes may be missed while there is no subscription.
+            Err(_) => changed(tools, resources, prompts),
         }
         tokio::time::sleep(RESUBSCRIBE_PAUSE).await;
-        // Changes may have been missed while there was no subscription.
-        changed(tools, resources, prompts);
     }
 }
 
@@ -315,4 +355,101 @@ fn causes(error: &(dyn std::error::Error + 'static)) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use serde_json::json;
+
+    use super::super::fake::{Era, Fake};
+    use super::*;
+    use crate::tools::ToolSource;
+
+    const LONG: Duration = Duration::from_secs(600);
+
+    /// Waits until a change of its tools is announced.
+    async fn tools(server: &Arc<Server>, expected: &[&str]) {
+        let mut changes = server.changes();
+        let listed = async {
+            loop {
+                let tools = server.tools();
+                if tools.iter().map(|tool| tool.definition().name.as_str()).eq(expected.iter().copied()) {
+                    return;
+                }
+                changes.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(LONG, listed).await.expect("listed in the end");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tools_are_listed_again_until_it_works() {
+        let asked = AtomicUsize::new(0);
+        let fake = Fake::start(Era::Old, json!({"tools": {"listChanged": true}}), move |message, say| {
+            if message["method"] != "tools/list" {
+                return false;
+            }
+            let answer = match asked.fetch_add(1, Ordering::Relaxed) {
+                0 => json!({"error": {"code": -32603, "message": "busy"}}),
+                _ => json!({"result": {"tools": [{"name": "late", "inputSchema": {"type": "object"}}]}}),
+            };
+            say.answer(message, answer);
+            true
+        })
+        .await;
+        fake.say.now(json!({"method": "notifications/tools/list_changed"}));
+        tokio::select! {
+            () = follow_changes(&fake.server, &fake.live) => {}
+            () = tools(&fake.server, &["late"]) => {}
+        }
+        assert_eq!(fake.times("tools/list"), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_changed_before_the_subscription_is_seen() {
+        let capabilities = json!({"tools": {"listChanged": true}, "prompts": {"listChanged": true}});
+        let fake = Fake::start(Era::New, capabilities, |message, say| {
+            let is_it = message["method"] == "tools/list";
+            if is_it {
+                let tools = json!([{"name": "new", "inputSchema": {"type": "object"}}]);
+                let result =
+                    json!({"tools": tools, "resultType": "complete", "ttlMs": 0, "cacheScope": "private"});
+                say.answer(message, json!({"result": result}));
+            }
+            is_it
+        })
+        .await;
+        let prompts = fake.server.context_changes().borrow().prompts;
+        tokio::select! {
+            () = follow_changes(&fake.server, &fake.live) => {}
+            () = Box::pin(subscribe(&fake.server, &fake.live)) => {}
+            () = tools(&fake.server, &["new"]) => {}
+        }
+        let now = fake.server.context_changes().borrow().prompts;
+        assert_eq!(now, prompts, "a list that nobody asked for is not old");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_was_opened_anew_is_asked_for_everything_again() {
+        let capabilities = json!({"tools": {}, "resources": {"listChanged": true}});
+        let fake = Fake::start(Era::Old, capabilities, |message, say| {
+            let is_it = message["method"] == "tools/list";
+            if is_it {
+                let tools = json!([{"name": "redeployed", "inputSchema": {"type": "object"}}]);
+                say.answer(message, json!({"result": {"tools": tools}}));
+            }
+            is_it
+        })
+        .await;
+        let resources = fake.server.context_changes().borrow().resources;
+        fake.live.signals.sessions.send_modify(|opened| *opened += 1);
+        tokio::select! {
+            () = follow_changes(&fake.server, &fake.live) => {}
+            () = follow_renewals(&fake.server, &fake.live) => {}
+            () = tools(&fake.server, &["redeployed"]) => {}
+        }
+        assert_eq!(fake.server.context_changes().borrow().resources, resources + 1);
+    }
 }

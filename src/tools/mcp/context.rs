@@ -47,7 +47,7 @@ impl McpContext {
         if !has_it {
             return Ok(Arc::default());
         }
-        lists::list(self.server.name(), &live, kind, self.limit, self.max_bytes).await
+        lists::list(&self.server, &live, kind, self.limit, self.max_bytes).await
     }
 
     /// Asks, and keeps `fields` of the answer, the first of which must be there.

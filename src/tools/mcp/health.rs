@@ -7,8 +7,7 @@ use rmcp::ServiceError;
 use rmcp::model::{ClientRequest, DiscoverRequest, DiscoverRequestParams, PingRequest};
 use rmcp::service::PeerRequestOptions;
 
-use super::McpConfig;
-use super::server::Live;
+use super::server::{Live, Server};
 
 /// Missed signs of life after which a server is given up. One may be lost to a busy moment.
 const MISSES: u32 = 2;
@@ -17,7 +16,8 @@ const MISSES: u32 = 2;
 const UNANSWERED_CALLS: u32 = 3;
 
 /// Watches a connection; ends with words that follow the server's name when the server is given up.
-pub(super) async fn watch(live: &Live, settings: &McpConfig) -> String {
+pub(super) async fn watch(server: &Server, live: &Live) -> String {
+    let settings = &server.settings;
     let limit = Duration::from_millis(settings.ping_timeout_ms);
     let mut misses = 0;
     loop {
@@ -31,14 +31,19 @@ pub(super) async fn watch(live: &Live, settings: &McpConfig) -> String {
             () = quiet => {}
             () = live.suspect.notified() => {}
         }
+        if live.pings_alone && live.is_busy() {
+            continue;
+        }
         match ask(live, limit).await {
-            Ok(()) => misses = 0,
+            Ok(()) => {
+                misses = 0;
+                live.answered();
+            }
             // Nothing will come of asking again over a transport that cannot even send.
             Err(Miss::Transport(reason)) => return format!("cannot be reached ({reason})"),
             Err(Miss::Silence) => {
                 // A server with a single thread answers nothing else while a tool runs; that call has its own limit.
-                let busy = live.in_flight.load(Ordering::Relaxed) > 0;
-                if !busy || live.unanswered.load(Ordering::Relaxed) >= UNANSWERED_CALLS {
+                if !live.is_busy() || live.unanswered.load(Ordering::Relaxed) >= UNANSWERED_CALLS {
                     misses += 1;
                 }
             }
@@ -72,5 +77,61 @@ async fn ask(live: &Live, limit: Duration) -> Result<(), Miss> {
         Ok(Ok(_) | Err(ServiceError::McpError(_) | ServiceError::UnexpectedResponse)) => Ok(()),
         Ok(Err(ServiceError::Timeout { .. })) | Err(_) => Err(Miss::Silence),
         Ok(Err(error)) => Err(Miss::Transport(super::client::sentence(&error))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::fake::{Era, Fake};
+    use super::*;
+
+    /// Longer than two signs of life, asked for and missed.
+    const LONG: Duration = Duration::from_secs(120);
+
+    async fn given_up(fake: &Fake) -> bool {
+        tokio::time::timeout(LONG, watch(&fake.server, &fake.live)).await.is_ok()
+    }
+
+    fn give_up_calls(live: &Live) {
+        for _ in 0..UNANSWERED_CALLS {
+            let call = live.begin_call();
+            live.end_call(call, true);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sign_of_life_makes_up_for_calls_that_were_given_up() {
+        let fake = Fake::start(Era::Old, json!({}), |_, _| false).await;
+        give_up_calls(&fake.live);
+        assert!(!given_up(&fake).await);
+        assert_eq!(fake.live.unanswered.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_server_is_given_up_unless_it_is_busy_for_good_reason() {
+        let fake = Fake::start(Era::Old, json!({}), |message, _| message["method"] == "ping").await;
+        assert!(given_up(&fake).await);
+        let call = fake.live.begin_call();
+        assert!(!given_up(&fake).await, "it may do one thing at a time");
+        give_up_calls(&fake.live);
+        assert!(!given_up(&fake).await, "it has not come to those that began later");
+        fake.live.end_call(call, true);
+        give_up_calls(&fake.live);
+        fake.live.begin_call();
+        assert!(given_up(&fake).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_call_waits_for_a_sign_of_life() {
+        let fake = Fake::start(Era::New, json!({}), |_, _| false).await;
+        let opened = fake.times("server/discover");
+        let call = fake.live.begin_call();
+        assert!(!given_up(&fake).await);
+        assert_eq!(fake.times("server/discover"), opened);
+        fake.live.end_call(call, false);
+        assert!(!given_up(&fake).await);
+        assert!(fake.times("server/discover") > opened);
     }
 }

@@ -4,6 +4,7 @@
 //! hold an address, whose query may be a credential.
 
 use std::error::Error as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::{HeaderMap, HeaderName, HeaderValue};
@@ -13,6 +14,7 @@ use rmcp::transport::streamable_http_client::{
     StreamableHttpClientTransport, StreamableHttpClientTransportConfig, StreamableHttpError,
 };
 
+use super::client::Signals;
 use super::legacy_sse::LegacySseError;
 use super::session_client::SessionClient;
 use crate::config::secret::Secret;
@@ -77,12 +79,16 @@ fn same_origin(attempt: redirect::Attempt<'_>) -> redirect::Action {
 }
 
 /// The streamable HTTP transport to `url`. An expired session (404) is opened anew by it and the request sent once more,
-/// which is safe: a server that does not know the session has executed nothing.
-pub(super) fn streamable(client: reqwest::Client, url: &str) -> StreamableHttpClientTransport<SessionClient> {
+/// which is safe: a server that does not know the session has executed nothing. `signals` learns of it.
+pub(super) fn streamable(
+    client: reqwest::Client,
+    url: &str,
+    signals: Arc<Signals>,
+) -> StreamableHttpClientTransport<SessionClient> {
     let config = StreamableHttpClientTransportConfig::with_uri(url)
         .max_concurrent_requests(MAX_CONCURRENT_REQUESTS)
         .reinit_on_expired_session(true);
-    StreamableHttpClientTransport::with_client(SessionClient(client), config)
+    StreamableHttpClientTransport::with_client(SessionClient { client, signals }, config)
 }
 
 /// Whether a request that a transport could not carry may have reached the server.

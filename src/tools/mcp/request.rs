@@ -4,7 +4,6 @@
 //! error says whether the server may have worked on it. Puts no limit on the time: whoever asks does.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rmcp::ServiceError;
@@ -128,6 +127,7 @@ struct Pending {
     /// While it lives, progress and log lines of the request are told.
     _caller: Arc<Caller>,
     live: Arc<Live>,
+    call: u64,
     tasks: TaskTracker,
 }
 
@@ -138,8 +138,8 @@ impl Pending {
         live: Arc<Live>,
         tasks: TaskTracker,
     ) -> Self {
-        live.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self { request: Some(request), _caller: caller, live, tasks }
+        let call = live.begin_call();
+        Self { request: Some(request), _caller: caller, live, call, tasks }
     }
 
     async fn answer(mut self) -> Result<ServerResult, ServiceError> {
@@ -152,9 +152,9 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.live.in_flight.fetch_sub(1, Ordering::Relaxed);
-        let Some(request) = self.request.take() else { return };
-        self.live.unanswered.fetch_add(1, Ordering::Relaxed);
+        let request = self.request.take();
+        self.live.end_call(self.call, request.is_some());
+        let Some(request) = request else { return };
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let told = async move {
                 let told = request.cancel(Some("the caller no longer waits for the result".to_owned()));

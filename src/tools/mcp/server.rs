@@ -3,8 +3,9 @@
 //! The supervisor writes here; calls, status pages and the registry read. A tool handle outlives a restart of its server:
 //! it asks for the present connection at each call.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rmcp::service::{Peer, RoleClient};
@@ -12,11 +13,12 @@ use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
 use super::call::McpTool;
+use super::client::Signals;
 use super::lists::{Kind, Lists};
 use super::subscriptions::Subscriptions;
 use super::tail::Tail;
 use super::{McpConfig, ServerState, ServerStatus};
-use crate::config::mcp_servers::McpServerConfig;
+use crate::config::mcp_servers::{McpServerConfig, McpTransport};
 use crate::domain::{ToolDefinition, ToolError, ToolErrorKind};
 use crate::tools::{ContextCapabilities, ContextVersion, Tool, ToolSource};
 
@@ -54,6 +56,9 @@ pub(super) struct Live {
     pub(super) peer: Peer<RoleClient>,
     /// True for protocol versions without `initialize`, which have no `ping` and subscribe to changes.
     pub(super) modern: bool,
+    /// A sign of life would wait for all other requests, and they for it: rmcp sends what stands for a ping over HTTP
+    /// since version 2026-07-28 with nothing else under way.
+    pub(super) pings_alone: bool,
     /// The server can tell what it logs.
     pub(super) logs: bool,
     /// What it has besides tools.
@@ -64,19 +69,27 @@ pub(super) struct Live {
     pub(super) announces_prompts: bool,
     /// Its resources and prompts, as far as somebody wanted them.
     pub(super) lists: Lists,
-    /// The server said that its tools changed.
-    pub(super) tools_changed: Arc<Notify>,
+    /// What the server, or the transport, said of the connection as a whole.
+    pub(super) signals: Arc<Signals>,
     /// A call met a dead transport: time to look whether the server is still there.
     pub(super) suspect: Notify,
-    /// Calls under way.
-    pub(super) in_flight: AtomicU32,
+    /// Changes when the transport opens another session than the one there was at the handshake.
+    pub(super) sessions: watch::Receiver<u64>,
+    calls: Mutex<Calls>,
     /// Calls in a row that were given up without an answer.
     pub(super) unanswered: AtomicU32,
     gone: watch::Sender<Option<String>>,
 }
 
+/// Calls under way, by the order in which they began.
+#[derive(Default)]
+struct Calls {
+    begun: u64,
+    under_way: BTreeSet<u64>,
+}
+
 impl Live {
-    pub(super) fn new(peer: Peer<RoleClient>, tools_changed: Arc<Notify>) -> Self {
+    pub(super) fn new(server: &Server, peer: Peer<RoleClient>, signals: Arc<Signals>) -> Self {
         let info = peer.peer_info();
         let modern = info.as_ref().is_some_and(|info| !info.protocol_version.has_initialize());
         let capabilities = info.as_ref().map(|info| &info.capabilities);
@@ -88,17 +101,20 @@ impl Live {
             prompts: prompts.is_some(),
             completions: capabilities.is_some_and(|has| has.completions.is_some()),
         };
+        let is_http = matches!(server.config.transport, McpTransport::StreamableHttp { .. });
         Self {
             modern,
+            pings_alone: modern && is_http,
             logs: capabilities.is_some_and(|has| has.logging.is_some()),
             offers,
             announces_resources: resources.is_some_and(|has| has.list_changed == Some(true)),
             announces_prompts: prompts.is_some_and(|has| has.list_changed == Some(true)),
             lists: Lists::default(),
             peer,
-            tools_changed,
+            sessions: signals.sessions.subscribe(),
+            signals,
             suspect: Notify::new(),
-            in_flight: AtomicU32::new(0),
+            calls: Mutex::default(),
             unanswered: AtomicU32::new(0),
             gone: watch::Sender::new(None),
         }
@@ -114,6 +130,34 @@ impl Live {
     /// Notes that the server answered something.
     pub(super) fn answered(&self) {
         self.unanswered.store(0, Ordering::Relaxed);
+    }
+
+    /// A call begins; whoever asks says when it is over, with the number that it gets here.
+    pub(super) fn begin_call(&self) -> u64 {
+        let mut calls = self.calls();
+        calls.begun += 1;
+        let call = calls.begun;
+        calls.under_way.insert(call);
+        call
+    }
+
+    /// A call is over. One that was given up is a sign against the server, unless an older one is under way: a server that
+    /// does one thing at a time has not come to it yet.
+    pub(super) fn end_call(&self, call: u64, is_given_up: bool) {
+        let mut calls = self.calls();
+        if is_given_up && calls.under_way.first() == Some(&call) {
+            self.unanswered.fetch_add(1, Ordering::Relaxed);
+        }
+        calls.under_way.remove(&call);
+    }
+
+    /// Whether calls are under way.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.calls().under_way.is_empty()
+    }
+
+    fn calls(&self) -> MutexGuard<'_, Calls> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -212,6 +256,11 @@ impl Server {
                 live.lists.forget(Kind::Templates);
             }
         }
+        self.announce_list(kind);
+    }
+
+    /// A list of resources or prompts may be another than the one that was given out.
+    pub(super) fn announce_list(&self, kind: Kind) {
         self.context.send_modify(|version| match kind {
             Kind::Resources | Kind::Templates => version.resources += 1,
             Kind::Prompts => version.prompts += 1,
@@ -244,11 +293,21 @@ impl Server {
         self.announce_context(offers);
     }
 
-    /// The server changed its list of tools.
-    pub(super) fn relisted(self: &Arc<Self>, tools: Vec<ToolDefinition>) {
+    /// The server listed its tools again; false when they are what they were.
+    pub(super) fn relisted(self: &Arc<Self>, tools: Vec<ToolDefinition>) -> bool {
         let tools = self.handles(tools);
-        self.view.send_modify(|view| view.tools = tools);
-        self.announce();
+        let is_other = self.view.send_if_modified(|view| {
+            let before = view.tools.iter().map(|tool| tool.definition());
+            let is_other = !before.eq(tools.iter().map(|tool| tool.definition()));
+            if is_other {
+                view.tools = tools;
+            }
+            is_other
+        });
+        if is_other {
+            self.announce();
+        }
+        is_other
     }
 
     /// The connection is lost; `end` says how, in words that follow the server's name.

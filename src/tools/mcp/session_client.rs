@@ -5,28 +5,33 @@
 //! answer belongs to and lets the request wait for ever. Here the one is given its id, and the other is taken for what it
 //! is: an expired session, which the transport opens anew.
 //!
-//! It also notes on each log line on whose answer's stream it came (`notices.rs` needs to know).
+//! It also notes on each log line on whose answer's stream it came (`notices.rs` needs to know), and counts the sessions that
+//! were opened: a new one may be with another version of the server, whose lists are others.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use ::http::{HeaderName, HeaderValue};
 use futures_util::{StreamExt, TryStreamExt};
-use rmcp::model::{ClientJsonRpcMessage, ErrorData, RequestId, ServerJsonRpcMessage};
+use rmcp::model::{ClientJsonRpcMessage, ClientRequest, ErrorData, RequestId, ServerJsonRpcMessage};
 use rmcp::transport::common::client_side_sse::BoxedSseResponse;
 use rmcp::transport::streamable_http_client::{
     StreamableHttpClient, StreamableHttpError, StreamableHttpPostResponse,
 };
 use serde_json::{Map, Value};
 
+use super::client::Signals;
 use super::notices::META_ANSWERS;
 
 type HttpError = StreamableHttpError<reqwest::Error>;
 type Headers = HashMap<HeaderName, HeaderValue>;
 
 /// See the module.
-#[derive(Clone, Debug)]
-pub(super) struct SessionClient(pub(super) reqwest::Client);
+#[derive(Clone)]
+pub(super) struct SessionClient {
+    pub(super) client: reqwest::Client,
+    pub(super) signals: Arc<Signals>,
+}
 
 impl StreamableHttpClient for SessionClient {
     type Error = reqwest::Error;
@@ -40,8 +45,8 @@ impl StreamableHttpClient for SessionClient {
         custom_headers: Headers,
     ) -> Result<StreamableHttpPostResponse, HttpError> {
         let asked = Asked::new(&message, session_id.is_some());
-        let answer = self.0.post_message(uri, message, session_id, auth_header, custom_headers).await?;
-        asked.correct(answer)
+        let answer = self.client.post_message(uri, message, session_id, auth_header, custom_headers).await?;
+        asked.correct(answer, &self.signals)
     }
 
     async fn post_message_with_max_sse_event_size(
@@ -54,7 +59,7 @@ impl StreamableHttpClient for SessionClient {
         max_sse_event_size: usize,
     ) -> Result<StreamableHttpPostResponse, HttpError> {
         let asked = Asked::new(&message, session_id.is_some());
-        let answer = self.0.post_message_with_max_sse_event_size(
+        let answer = self.client.post_message_with_max_sse_event_size(
             uri,
             message,
             session_id,
@@ -62,7 +67,7 @@ impl StreamableHttpClient for SessionClient {
             custom_headers,
             max_sse_event_size,
         );
-        asked.correct(answer.await?)
+        asked.correct(answer.await?, &self.signals)
     }
 
     async fn delete_session(
@@ -72,7 +77,7 @@ impl StreamableHttpClient for SessionClient {
         auth_header: Option<String>,
         custom_headers: Headers,
     ) -> Result<(), HttpError> {
-        self.0.delete_session(uri, session_id, auth_header, custom_headers).await
+        self.client.delete_session(uri, session_id, auth_header, custom_headers).await
     }
 
     async fn get_stream(
@@ -83,7 +88,7 @@ impl StreamableHttpClient for SessionClient {
         auth_header: Option<String>,
         custom_headers: Headers,
     ) -> Result<BoxedSseResponse, HttpError> {
-        self.0.get_stream(uri, session_id, last_event_id, auth_header, custom_headers).await
+        self.client.get_stream(uri, session_id, last_event_id, auth_header, custom_headers).await
     }
 
     async fn get_stream_with_max_sse_event_size(
@@ -95,7 +100,7 @@ impl StreamableHttpClient for SessionClient {
         custom_headers: Headers,
         max_sse_event_size: usize,
     ) -> Result<BoxedSseResponse, HttpError> {
-        let stream = self.0.get_stream_with_max_sse_event_size(
+        let stream = self.client.get_stream_with_max_sse_event_size(
             uri,
             session_id,
             last_event_id,
@@ -111,6 +116,7 @@ impl StreamableHttpClient for SessionClient {
 struct Asked {
     id: Option<RequestId>,
     in_session: bool,
+    opens_session: bool,
 }
 
 impl Asked {
@@ -119,10 +125,22 @@ impl Asked {
             ClientJsonRpcMessage::Request(request) => Some(request.id.clone()),
             _ => None,
         };
-        Self { id, in_session }
+        let opens_session = matches!(
+            message,
+            ClientJsonRpcMessage::Request(request)
+                if matches!(request.request, ClientRequest::InitializeRequest(_))
+        );
+        Self { id, in_session, opens_session }
     }
 
-    fn correct(self, answer: StreamableHttpPostResponse) -> Result<StreamableHttpPostResponse, HttpError> {
+    fn correct(
+        self,
+        answer: StreamableHttpPostResponse,
+        signals: &Signals,
+    ) -> Result<StreamableHttpPostResponse, HttpError> {
+        if self.opens_session {
+            signals.sessions.send_modify(|opened| *opened += 1);
+        }
         match (answer, self.id) {
             (StreamableHttpPostResponse::Json(ServerJsonRpcMessage::Error(error), session), Some(id))
                 if error.id.is_none() =>

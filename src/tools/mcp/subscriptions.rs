@@ -25,6 +25,9 @@ use crate::tools::ResourceSubscription;
 /// Most resources of one server that are followed at the same time.
 const MAX_RESOURCES: usize = 1_024;
 
+/// How long a stream that was replaced is read on, for what was on its way.
+const DRAIN: Duration = Duration::from_millis(100);
+
 /// Time for one subscription to be made or ended.
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -163,6 +166,7 @@ pub(super) fn untold(server: &str) -> ToolError {
 async fn keep_subscribed(server: &Server, live: &Live) {
     let subscriptions = &server.subscriptions;
     let mut made: HashSet<String> = HashSet::new();
+    let mut sessions = live.sessions.clone();
     loop {
         let (followed, mut again) = (subscriptions.followed(), false);
         for uri in made.extract_if(|uri| !followed.contains(uri)).collect::<Vec<_>>() {
@@ -189,6 +193,8 @@ async fn keep_subscribed(server: &Server, live: &Live) {
         tokio::select! {
             () = subscriptions.changed.notified() => {}
             () = tokio::time::sleep(RESUBSCRIBE_PAUSE), if again => {}
+            // The new session knows nothing of what the old one was asked for.
+            Ok(()) = sessions.changed() => made.clear(),
         }
     }
 }
@@ -217,12 +223,13 @@ async fn keep_listening(server: &Server, live: &Live) {
         } else if stream.is_none() || followed != made {
             match listen(server.name(), live, &followed).await {
                 Ok(opened) => {
-                    let was_open = stream.is_some();
                     let taken = opened.acknowledged().resource_subscriptions.clone().unwrap_or_default();
-                    stream = Some(opened);
+                    if let Some(replaced) = stream.replace(opened) {
+                        drain(replaced, subscriptions).await;
+                    }
                     for uri in &followed {
                         match taken.contains(uri) {
-                            true if was_open && made.contains(uri) => {}
+                            true if made.contains(uri) => {}
                             true => subscriptions.made(uri),
                             false => subscriptions.refused(uri, &untold(server.name())),
                         }
@@ -233,12 +240,10 @@ async fn keep_listening(server: &Server, live: &Live) {
                     for uri in followed.difference(&made) {
                         subscriptions.refused(uri, &refusal);
                     }
-                    if stream.is_none() {
-                        made.clear();
-                    }
                 }
                 Err(None) => {
                     stream = None;
+                    made.clear();
                     tokio::time::sleep(RESUBSCRIBE_PAUSE).await;
                     continue;
                 }
@@ -247,12 +252,11 @@ async fn keep_listening(server: &Server, live: &Live) {
         tokio::select! {
             () = subscriptions.changed.notified() => {}
             told = next(&mut stream) => match told {
-                Some(ServerNotification::ResourceUpdatedNotification(told)) => {
-                    subscriptions.updated(&told.params.uri);
-                }
-                Some(_) => {}
+                Some(told) => note(subscriptions, told),
                 None => {
+                    // All of them are made anew, and count as changed, or are refused.
                     stream = None;
+                    made.clear();
                     tokio::time::sleep(RESUBSCRIBE_PAUSE).await;
                 }
             },
@@ -277,10 +281,127 @@ async fn listen(
     }
 }
 
+fn note(subscriptions: &Subscriptions, told: ServerNotification) {
+    if let ServerNotification::ResourceUpdatedNotification(told) = told {
+        subscriptions.updated(&told.params.uri);
+    }
+}
+
+/// Takes what was told on a stream before another one took its place.
+async fn drain(mut replaced: Subscription, subscriptions: &Subscriptions) {
+    let all = async {
+        while let Ok(Some(told)) = replaced.next().await {
+            note(subscriptions, told);
+        }
+    };
+    // It ends by itself only where the server ends it.
+    let _ = tokio::time::timeout(DRAIN, all).await;
+}
+
 /// The next notification, for ever none without a stream; `None` at the stream's end.
 async fn next(stream: &mut Option<Subscription>) -> Option<ServerNotification> {
     match stream {
         Some(stream) => stream.next().await.ok().flatten(),
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use serde_json::{Value, json};
+
+    use super::super::fake::{Era, Fake, Say};
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(600);
+
+    fn capabilities() -> Value {
+        json!({"resources": {"subscribe": true}})
+    }
+
+    async fn follow(fake: &Fake, uri: &str) -> Result<ResourceSubscription, ToolError> {
+        fake.server.subscriptions.follow("fake", uri, LONG).await
+    }
+
+    async fn within<T>(future: impl Future<Output = T>) -> T {
+        tokio::time::timeout(LONG, future).await.expect("it comes")
+    }
+
+    fn updated(say: &Say, uri: &str, listen: &Value) {
+        let params = json!({"uri": uri, "_meta": {"io.modelcontextprotocol/subscriptionId": listen["id"]}});
+        say.now(json!({"method": "notifications/resources/updated", "params": params}));
+    }
+
+    /// Runs `test` beside the task that keeps the subscriptions.
+    async fn beside<T>(fake: &Fake, test: impl Future<Output = T>) -> T {
+        tokio::select! {
+            () = Box::pin(keep(&fake.server, &fake.live)) => unreachable!("it never ends"),
+            done = test => done,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_told_before_a_larger_set_is_followed_is_not_lost() {
+        let first = Mutex::new(None);
+        // The first stream tells of a change right before the second is taken.
+        let fake = Fake::start(Era::New, capabilities(), move |message, say| {
+            if message["method"] == "subscriptions/listen" {
+                let mut first = first.lock().unwrap();
+                match first.as_ref() {
+                    Some(listen) => updated(say, "a:1", listen),
+                    None => *first = Some(message.clone()),
+                }
+            }
+            false
+        })
+        .await;
+        beside(&fake, async {
+            let mut one = follow(&fake, "a:1").await.unwrap();
+            let _two = follow(&fake, "a:2").await.unwrap();
+            assert!(within(one.updated()).await);
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_ended_is_made_anew_or_its_resources_are_refused() {
+        let refuses = std::sync::Arc::new(AtomicBool::new(false));
+        let refusing = refuses.clone();
+        let fake = Fake::start(Era::New, capabilities(), move |message, say| {
+            let is_refused = message["method"] == "subscriptions/listen" && refusing.load(Ordering::Relaxed);
+            if is_refused {
+                say.answer(message, json!({"error": {"code": -32603, "message": "too many"}}));
+            }
+            is_refused
+        })
+        .await;
+        let end = || {
+            let listen = fake.last("subscriptions/listen").unwrap();
+            let meta = json!({"io.modelcontextprotocol/subscriptionId": listen["id"]});
+            fake.say.answer(&listen, json!({"result": {"resultType": "complete", "_meta": meta}}));
+        };
+        beside(&fake, async {
+            let mut one = follow(&fake, "a:1").await.unwrap();
+            end();
+            assert!(within(one.updated()).await, "it is made anew, and may have missed something");
+            refuses.store(true, Ordering::Relaxed);
+            end();
+            assert!(!within(one.updated()).await, "the server tells no more");
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_session_is_subscribed_to_again() {
+        let fake = Fake::start(Era::Old, capabilities(), |_, _| false).await;
+        beside(&fake, async {
+            let mut one = follow(&fake, "a:1").await.unwrap();
+            fake.live.signals.sessions.send_modify(|opened| *opened += 1);
+            assert!(within(one.updated()).await);
+        })
+        .await;
+        assert_eq!(fake.times("resources/subscribe"), 2);
     }
 }

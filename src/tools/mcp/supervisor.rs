@@ -178,9 +178,9 @@ type Ready = (Running, Live, Vec<crate::domain::ToolDefinition>);
 /// Connects and lists the tools.
 async fn ready(server: &Arc<Server>, opening: Opening, child: &mut Child) -> Result<Ready, Outcome> {
     let handler = Handler::new(server.clone());
-    let tools_changed = handler.tools_changed();
+    let signals = handler.signals();
     let running = open(server, handler, opening, child).await?;
-    let live = Live::new(running.peer().clone(), tools_changed);
+    let live = Live::new(server, running.peer().clone(), signals);
     let limit = Duration::from_millis(server.settings.handshake_timeout_ms);
     let listed = client::list_tools(server.name(), &live.peer, limit).await;
     match listed {
@@ -231,7 +231,8 @@ async fn open(
         }
         McpTransport::StreamableHttp { url, headers } => {
             let client = http::client(headers).map_err(|reason| Outcome::Ended(End::failed(reason)))?;
-            client::open(handler, http::streamable(client, url), opening).await
+            let transport = http::streamable(client, url, handler.signals());
+            client::open(handler, transport, opening).await
         }
     };
     match opened {
@@ -288,8 +289,9 @@ async fn serve(
         () = stop.cancelled() => Loss::Stop,
         how = child.exited() => Loss::Exit(how),
         _ = &mut closed => Loss::Close,
-        why = health::watch(live, &server.settings) => Loss::Silence(why),
+        why = health::watch(server, live) => Loss::Silence(why),
         () = client::follow_changes(server, live) => Loss::Stop,
+        () = client::follow_renewals(server, live) => Loss::Stop,
         () = Box::pin(client::subscribe(server, live)) => Loss::Stop,
         () = Box::pin(subscriptions::keep(server, live)) => Loss::Stop,
     };
