@@ -148,6 +148,9 @@ fn stdio_server_alone(bencher: Bencher<'_, '_>) {
 /// How many keys there are where doors are measured.
 const KEYS: usize = 10_000;
 
+/// As many as one user may have.
+const KEYS_OF_A_USER: usize = 1000;
+
 /// A door to which many have a key, and one key and one access token for it.
 struct Doors {
     runtime: Runtime,
@@ -162,23 +165,27 @@ impl Doors {
         let (access, key, token) = runtime.block_on(async {
             let accounts = Accounts::in_memory().await.expect("accounts");
             let password = || Secret::new("a long password");
-            let user = NewUser {
-                name: "ann".to_owned(),
-                password: Some(password()),
-                role: Role::User,
-                grants: Grants::default(),
-            };
-            let user = accounts.create_user(user).await.expect("a user");
-            let mut key = Secret::new("");
+            let (mut key, mut owner) = (Secret::new(""), None);
             for number in 0..KEYS {
+                if number % KEYS_OF_A_USER == 0 {
+                    let user = NewUser {
+                        name: format!("user {number}"),
+                        password: Some(password()),
+                        role: Role::User,
+                        grants: Grants::default(),
+                    };
+                    owner = Some(accounts.create_user(user).await.expect("a user"));
+                }
                 let new = NewApiKey {
                     name: format!("key {number}"),
                     grants: Grants::of_scopes(&["tools:list", "tools:call:read_*"]),
                     expires_ms: None,
                 };
-                key = accounts.create_key(user.id, new).await.expect("a key").key;
+                let owner = owner.as_ref().expect("the first key has one").id;
+                key = accounts.create_key(owner, new).await.expect("a key").key;
             }
-            let token = accounts.login("ann", password(), None).await.expect("a token").token;
+            let name = owner.expect("there are keys").name;
+            let token = accounts.login(&name, password(), None).await.expect("a token").token;
             let policies = std::sync::Arc::new(FixedPolicies::default());
             let access = Access::new(&witgate::access::Config::default(), None, policies);
             (access.with_accounts(accounts), key, token)
