@@ -88,9 +88,9 @@ impl AuditFile {
 
     /// Adds `lines` to the file at the path, and takes those off that are there: all of them, unless it fails.
     pub(super) fn append(&mut self, lines: &mut Vec<u8>) -> io::Result<()> {
-        let mut file = self.locked(lines.len())?;
+        let (mut file, held) = self.locked(lines.len())?;
         // A pipe or a terminal has no end to go back to.
-        let mut end = if file.metadata()?.is_file() { Some(file.seek(SeekFrom::End(0))?) } else { None };
+        let mut end = held.is_file().then_some(held.len());
         if let Some(end) = &mut end
             && is_torn(&mut file, *end)?
         {
@@ -122,9 +122,9 @@ impl AuditFile {
         self.file.as_ref().map_or(Ok(()), sync)
     }
 
-    /// The file at the path, with room for `bytes`, and nobody else writing to it; what is full or was moved is left
-    /// behind.
-    fn locked(&mut self, bytes: usize) -> io::Result<File> {
+    /// The file at the path, with room for `bytes`, and nobody else writing to it, and what it is now; what is full or was
+    /// moved is left behind.
+    fn locked(&mut self, bytes: usize) -> io::Result<(File, Metadata)> {
         let deadline = Instant::now() + LOCK_TIMEOUT;
         loop {
             let file = match self.file.take() {
@@ -142,7 +142,7 @@ impl AuditFile {
             }
             let is_full = self.max_bytes > 0 && held.len().saturating_add(bytes as u64) > self.max_bytes;
             if !is_full || held.len() == 0 || !self.put_aside(&file)? {
-                return Ok(file);
+                return Ok((file, held));
             }
         }
     }
